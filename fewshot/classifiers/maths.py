@@ -1,0 +1,82 @@
+"""The few formulas that all classifiers share, batched over tasks and blind to padding.
+
+Shapes: T tasks, S support pictures, Q query pictures, N ways, D embedding width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from episodes.errors import DataError
+
+EPSILON = 1e-12
+TIE = 2e-6  # relative gap below which two scores count as equal: some ten roundings of float32
+
+
+def working(features: Tensor) -> Tensor:
+    """Features in the precision that is computed in: float64 stays, everything else is float32."""
+    return features if features.dtype == torch.float64 else features.float()
+
+
+def norms(features: Tensor) -> Tensor:
+    """Euclidean norms (..., 1), never zero."""
+    return torch.linalg.vector_norm(features, dim=-1, keepdim=True).clamp_min(EPSILON)
+
+
+def unit(features: Tensor) -> Tensor:
+    """Rows scaled to norm 1; a zero row stays zero."""
+    return features / norms(features)
+
+
+def membership(labels: Tensor, n_way: int, like: Tensor) -> Tensor:
+    """One-hot labels (T, S, N) in the type of ``like``; a padded row (label -1) is all zero.
+
+    Raises ``DataError`` where a class has no support picture: its prototype would be 0 / 0.
+    """
+    classes = torch.arange(n_way, device=labels.device)
+    hot = (labels.unsqueeze(-1) == classes).to(like.dtype)
+    empty = hot.sum(1) == 0
+    if bool(empty.any()):
+        task, label = (int(i) for i in empty.nonzero()[0])
+        raise DataError(
+            f"task {task} of the batch has no support picture of class {label} (of {n_way}): "
+            "leave classes without support out before classifying"
+        )
+    return hot
+
+
+def weighted_means(weights: Tensor, features: Tensor) -> Tensor:
+    """Mean of ``features`` (T, S, D) under each column of ``weights`` (T, S, N): (T, N, D)."""
+    return torch.bmm(weights.transpose(1, 2), features) / weights.sum(1).unsqueeze(-1)
+
+
+def prototypes(support: Tensor, hot: Tensor) -> Tensor:
+    """Unit-norm mean of each class's unit-norm support features: (T, N, D)."""
+    return unit(torch.bmm((hot / norms(support)).transpose(1, 2), support))
+
+
+def cosines(query: Tensor, anchors: Tensor) -> Tensor:
+    """Cosine of every query (T, Q, D) with every unit-norm anchor (T, N, D): (T, Q, N).
+
+    The norm divides the few products instead of the many features: one pass over the queries fewer.
+    """
+    return torch.bmm(query, anchors.transpose(1, 2)) / norms(query)
+
+
+def squared_distances(query: Tensor, anchors: Tensor) -> Tensor:
+    """Squared Euclidean distances (T, Q, N) of queries (T, Q, D) from anchors (T, N, D)."""
+    cross = torch.bmm(query, anchors.transpose(1, 2))
+    squares = query.square().sum(-1, keepdim=True) + anchors.square().sum(-1).unsqueeze(1)
+    return (squares - 2 * cross).clamp_min(0)
+
+
+def log_probabilities(scores: Tensor) -> Tensor:
+    """Softmax of ``scores`` (..., N) as float32 logarithms; scores that differ by rounding alone become equal.
+
+    Equal scores must come out equal, for then ``argmax`` gives the first class whatever the order of summation.
+    """
+    top = scores.amax(-1, keepdim=True)
+    gap = scores - top
+    gap = torch.where(gap > -TIE * top.abs().clamp_min(1), torch.zeros_like(gap), gap)
+    return gap.log_softmax(-1).float()

@@ -1,0 +1,45 @@
+"""Nearest class mean: the default classifier.
+
+Snell, Swersky and Zemel, Prototypical Networks for Few-shot Learning, 2017, arXiv 1703.05175; with the cosine instead of
+the Euclidean distance, as contrastively trained encoders are compared by it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from fewshot.classifiers import maths
+
+
+@dataclass(frozen=True)
+class Prototype:
+    """A class is the mean of its support features, a query goes to the closest.
+
+    ``metric="cosine"``: unit-norm mean of unit-norm features, score = ``scale`` x cosine. ``metric="euclidean"``: plain mean
+    of the features as they are, score = -``scale`` / 2 x squared distance, which for unit vectors is the same up to a
+    constant. ``scale`` starts at 10 in training, hence the default.
+    """
+
+    scale: float = 10.0
+    metric: Literal["cosine", "euclidean"] = "cosine"
+    transductive: ClassVar[bool] = False
+
+    def __call__(
+        self,
+        support: Tensor,
+        support_labels: Tensor,
+        query: Tensor,
+        query_mask: Tensor,
+        n_way: int,
+        class_text: Tensor | None = None,
+    ) -> Tensor:
+        """See ``Classifier``; ``query_mask`` and ``class_text`` are not looked at."""
+        support, query = maths.working(support), maths.working(query)
+        hot = maths.membership(support_labels, n_way, support)
+        if self.metric == "cosine":
+            return maths.log_probabilities(self.scale * maths.cosines(query, maths.prototypes(support, hot)))
+        distances = maths.squared_distances(query, maths.weighted_means(hot, support))
+        return maths.log_probabilities(-0.5 * self.scale * distances)
