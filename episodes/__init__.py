@@ -1,0 +1,99 @@
+"""The task engine: classes, episodes, task directories and results.
+
+Importing it is cheap: every public name is loaded on first use (PEP 562).
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from episodes.episode import OUTSIDE, UNKNOWN, Episode, EpisodeBatch, stack_episodes
+    from episodes.errors import DataError, UsageError
+    from episodes.evaluate import Score, evaluate
+    from episodes.folders import read_class_folders
+    from episodes.keyed import keyed_bits
+    from episodes.paths import PathList
+    from episodes.results import (
+        PairedDifference,
+        Results,
+        ScoreResult,
+        mean_interval,
+        paired_difference,
+        read_predictions,
+        read_truth,
+        score_predictions,
+        write_predictions,
+    )
+    from episodes.sampler import EpisodeSampler
+    from episodes.table import ImageTable, PassedOver
+    from episodes.tasks import read_task_directory, write_task_directory
+
+_HOME = {
+    "OUTSIDE": "episode",
+    "UNKNOWN": "episode",
+    "Episode": "episode",
+    "EpisodeBatch": "episode",
+    "stack_episodes": "episode",
+    "DataError": "errors",
+    "UsageError": "errors",
+    "Score": "evaluate",
+    "evaluate": "evaluate",
+    "read_class_folders": "folders",
+    "keyed_bits": "keyed",
+    "PathList": "paths",
+    "PairedDifference": "results",
+    "Results": "results",
+    "ScoreResult": "results",
+    "mean_interval": "results",
+    "paired_difference": "results",
+    "read_predictions": "results",
+    "read_truth": "results",
+    "score_predictions": "results",
+    "write_predictions": "results",
+    "EpisodeSampler": "sampler",
+    "ImageTable": "table",
+    "PassedOver": "table",
+    "read_task_directory": "tasks",
+    "write_task_directory": "tasks",
+}
+
+__all__ = [
+    "OUTSIDE",
+    "UNKNOWN",
+    "DataError",
+    "Episode",
+    "EpisodeBatch",
+    "EpisodeSampler",
+    "ImageTable",
+    "PairedDifference",
+    "PassedOver",
+    "PathList",
+    "Results",
+    "Score",
+    "ScoreResult",
+    "UsageError",
+    "evaluate",
+    "keyed_bits",
+    "mean_interval",
+    "paired_difference",
+    "read_class_folders",
+    "read_predictions",
+    "read_task_directory",
+    "read_truth",
+    "score_predictions",
+    "stack_episodes",
+    "write_predictions",
+    "write_task_directory",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'episodes' has no attribute {name!r}")
+    value = getattr(import_module(f"episodes.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

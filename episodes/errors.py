@@ -1,0 +1,12 @@
+"""The two errors people meet: input that is wrong, and settings that are wrong.
+
+They are apart because a command line answers them with different exit statuses (1 and 2).
+"""
+
+
+class DataError(ValueError):
+    """Input data is not what was expected: the message names the place, the finding and the way out."""
+
+
+class UsageError(ValueError):
+    """A setting is out of its range or contradicts another; the message names both and the way out."""

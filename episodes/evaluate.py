@@ -1,0 +1,123 @@
+"""evaluate: episodes times a score function gives Results, in chunks so that memory stays bounded."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from episodes.episode import Episode, EpisodeBatch, stack_episodes
+from episodes.errors import DataError, UsageError
+from episodes.results import Results
+
+Int64Array = np.ndarray[Any, np.dtype[np.int64]]
+
+Score = Callable[[EpisodeBatch], np.ndarray[Any, np.dtype[Any]]]
+"""Gives (T, Q, N) log-probabilities for a batch; a query that is all NaN has no answer (unreadable)."""
+
+
+def evaluate(episodes: Sequence[Episode], score: Score, *, chunk: int = 256) -> Results:
+    """Ask ``score`` for every query of every episode.
+
+    Args:
+        episodes: a sampler (its ``batch`` is used), or any sequence of episodes.
+        score: see :data:`Score`; scores of classes that an episode does not have, and of padding, are ignored.
+        chunk: episodes at a time; it changes the memory taken, not the results.
+
+    Returns:
+        Results. The answer is the class of the largest score, the first of equal ones; its confidence is the
+        exponential of the score.
+
+    Raises:
+        DataError: no episodes, or scores of the wrong shape, partly NaN, or above 0.
+        UsageError: ``chunk`` below 1.
+    """
+    if chunk < 1:
+        raise UsageError(f"chunk is at least 1, found {chunk}")
+    if not len(episodes):
+        raise DataError("evaluate needs at least one episode, found none")
+    vocabulary = _Vocabulary()
+    names: list[str] = []
+    parts: list[tuple[Any, ...]] = []
+    for start in range(0, len(episodes), chunk):
+        stop = min(start + chunk, len(episodes))
+        batch = _batch(episodes, start, stop)
+        parts.append(_answers(batch, score(batch), vocabulary.ids(batch), start))
+        names.extend(batch.names)
+    episode, row, predicted, truth, confidence = (
+        np.concatenate(column) for column in zip(*parts, strict=True)
+    )
+    return Results(names, vocabulary.names, episode, row, predicted, truth, confidence)
+
+
+def _batch(episodes: Sequence[Episode], start: int, stop: int) -> EpisodeBatch:
+    stacked = getattr(episodes, "batch", None)
+    if stacked is not None:
+        batch: EpisodeBatch = stacked(start, stop)
+        return batch
+    return stack_episodes([episodes[i] for i in range(start, stop)])
+
+
+class _Vocabulary:
+    """One vocabulary over chunks that each bring their own."""
+
+    def __init__(self) -> None:
+        self._ids: dict[str, int] = {}
+        self._last: tuple[str, ...] | None = None
+        self._map: Int64Array = np.empty(0, dtype=np.int64)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._ids)
+
+    def ids(self, batch: EpisodeBatch) -> Int64Array:
+        """(T, N) the batch's class ids in the common vocabulary, -1 = padding."""
+        if batch.vocabulary is not self._last:
+            self._map = np.array([self._ids.setdefault(n, len(self._ids)) for n in batch.vocabulary] + [-1])
+            self._last = batch.vocabulary
+        return self._map[batch.class_ids]
+
+
+def _answers(batch: EpisodeBatch, scores: Any, class_ids: Int64Array, first: int) -> tuple[Any, ...]:
+    """Flat (M,) episode, row, predicted, truth, confidence of one batch."""
+    mask = batch.query_mask
+    task, place = np.nonzero(mask)
+    row, label = batch.query[mask], batch.query_labels[mask]
+    truth = np.where(label >= 0, _look_up(class_ids, task, label), label)
+    values = _checked(batch, scores)[task, place]
+    real = np.arange(class_ids.shape[1]) < batch.n_way[task, None]
+    missing = np.isnan(values) & real
+    answered = ~missing.all(axis=1, where=real) & (batch.n_way[task] > 0)
+    if bool((missing.any(axis=1) & answered).any()):
+        raise DataError(
+            "score gave NaN for some classes of a query; give all NaN for a query without an answer"
+        )
+    values = np.where(real & answered[:, None], values, -np.inf)
+    if values.shape[1] == 0:  # tasks without a usable class have nothing to choose from
+        return first + task, row, np.full(len(row), -1), truth, np.full(len(row), np.nan, np.float32)
+    best = values.argmax(axis=1)  # the first of equal scores
+    top = values[np.arange(len(best)), best]
+    if bool((top > 1e-3).any()):
+        raise DataError(
+            f"score gives log-probabilities, which are not above 0; found {top.max():.4g}. Apply log_softmax"
+        )
+    predicted = np.where(answered, class_ids[task, best], -1)
+    confidence = np.where(answered, np.exp(np.minimum(top, 0)), np.nan).astype(np.float32)
+    return first + task, row, predicted, truth, confidence
+
+
+def _look_up(class_ids: Int64Array, task: Int64Array, label: Int64Array) -> Int64Array:
+    if class_ids.shape[1] == 0:
+        return label
+    return class_ids[task, np.maximum(label, 0)]
+
+
+def _checked(batch: EpisodeBatch, scores: Any) -> np.ndarray[Any, np.dtype[np.floating[Any]]]:
+    array = np.asarray(scores)
+    expected = (*batch.query.shape, batch.class_ids.shape[1])
+    if array.shape != expected:
+        raise DataError(
+            f"score gives (episodes, queries, ways) = {expected} log-probabilities for this batch, found {array.shape}"
+        )
+    if not np.issubdtype(array.dtype, np.floating):
+        raise DataError(f"score gives floating-point log-probabilities, found {array.dtype}")
+    return array

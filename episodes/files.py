@@ -1,0 +1,141 @@
+"""File names and files: natural order, names fit to print, picture suffixes, atomic writing.
+
+Everything that reads or writes folders shares these, so that every part orders and names alike.
+"""
+
+import os
+import re
+import secrets
+import stat
+import string
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import unquote
+
+from episodes.errors import DataError
+
+# HEIC and AVIF are listed though not every Pillow reads them: an unreadable picture is told, an
+# unlisted one would be lost without a word.
+PICTURE_SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .bmp .dib .gif .webp .tif .tiff "
+    ".ppm .pgm .pbm .pnm .jp2 .tga .avif .heic .heif".split()
+)
+_DIGITS = re.compile("([0-9]+)")
+_AMBIGUOUS_PERCENT = re.compile("%(?=[0-9A-Fa-f]{2})")
+_UNSAFE = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]')
+
+
+def natural_key(name: str) -> tuple[object, ...]:
+    """Sort key that puts ``task2`` before ``task10``; names equal but for leading zeros keep a fixed order.
+
+    Digits are compared by length, then as text: the order of the numbers, of any length.
+    """
+    parts: list[object] = []
+    for position, part in enumerate(_DIGITS.split(name)):
+        if position % 2:
+            significant = part.lstrip("0")
+            parts.append((len(significant), significant))
+        else:
+            parts.append(part)
+    return (tuple(parts), name)
+
+
+def display_name(name: str) -> str:
+    """``name`` as printable text: bytes that are not UTF-8 (kept by Python as surrogates) become ``%XX``."""
+    if name.isascii():
+        return name
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return "".join(_escape_surrogate(char) for char in name)
+    return name
+
+
+def _escape_surrogate(char: str) -> str:
+    code = ord(char)
+    if not 0xD800 <= code <= 0xDFFF:
+        return char
+    raw = bytes([code - 0xDC00]) if 0xDC80 <= code <= 0xDCFF else char.encode("utf-8", "surrogatepass")
+    return "".join(f"%{byte:02X}" for byte in raw)
+
+
+def folder_name(class_name: str) -> str:
+    """A class name as one folder name that any file system takes; :func:`class_name_of` gives it back.
+
+    ``/`` and other characters that file systems refuse become ``%XX``, and a leading dot too: a hidden
+    folder would be passed over when read. Ordinary names stay as they are.
+    """
+    name = _AMBIGUOUS_PERCENT.sub("%25", class_name)
+    name = _UNSAFE.sub(lambda match: f"%{ord(match.group()):02X}", name)
+    if name.startswith("."):
+        name = "%2E" + name[1:]
+    if name.endswith((".", " ")):
+        name = f"{name[:-1]}%{ord(name[-1]):02X}"
+    return name
+
+
+def class_name_of(folder: str) -> str:
+    """The class name that :func:`folder_name` made ``folder`` from."""
+    return unquote(folder, errors="surrogateescape")
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file is taken for a picture: by its suffix, in any case; hidden files never are."""
+    return not name.startswith(".") and name[name.rfind(".") :].lower() in PICTURE_SUFFIXES
+
+
+@contextmanager
+def atomic_write(
+    path: str | os.PathLike[str], mode: str = "w", *, encoding: str | None = None, newline: str | None = None
+) -> Iterator[IO[Any]]:
+    """Open a file that takes ``path``'s place when the block ends well, and vanishes when it does not.
+
+    A killed run leaves the old file or the new one, never half of one. A place that is no regular file
+    (``/dev/stdout``, a pipe) is written directly. Text is UTF-8 with LF unless asked otherwise.
+
+    Raises:
+        DataError: the folder of ``path`` does not exist, or ``path`` is a folder.
+    """
+    if "b" not in mode:
+        encoding, newline = encoding or "utf-8", "\n" if newline is None else newline
+    target = Path(os.path.realpath(path))
+    _check_target(target, path)
+    if target.exists() and not target.is_file():
+        with open(target, mode, encoding=encoding, newline=newline) as stream:
+            yield stream
+        return
+    beside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")
+    try:
+        with open(beside, mode.replace("w", "x"), encoding=encoding, newline=newline) as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        if target.exists():
+            os.chmod(beside, stat.S_IMODE(target.stat().st_mode))
+        os.replace(beside, target)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(beside)
+        raise
+
+
+def _check_target(target: Path, asked: str | os.PathLike[str]) -> None:
+    shown = display_name(os.fspath(asked))
+    if target.is_dir():
+        raise DataError(f"cannot write {shown}: it is a folder; give the name of a file")
+    if not target.parent.is_dir():
+        folder = display_name(str(target.parent))
+        raise DataError(f"cannot write {shown}: there is no folder {folder}; make it, or give another place")
+
+
+def numbered_name(number: int, total: int, suffix: str = "") -> str:
+    """``number`` of ``total`` zero-padded to at least three digits, so that plain order is number order."""
+    return f"{number:0{max(3, len(str(total)))}d}{suffix}"
+
+
+def plain_suffix(name: str) -> str:
+    """The lower-case suffix of ``name`` (``.jpg``), stripped of anything but ASCII letters and digits."""
+    suffix = os.path.splitext(name)[1].lower()
+    return "." + "".join(c for c in suffix if c in string.ascii_lowercase + string.digits) if suffix else ""

@@ -1,0 +1,104 @@
+"""Keyed randomness: bits that are a pure function of integer keys, by counter, in 64-bit integer arithmetic.
+
+numpy promises no generator's stream across releases and floats differ between platforms; these do not.
+The mixing function is the finaliser of SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom
+number generators"), and drawing with the last key as a counter walks the stream of that generator.
+"""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+UInt64Array = np.ndarray[Any, np.dtype[np.uint64]]
+Int64Array = np.ndarray[Any, np.dtype[np.int64]]
+
+_MASK = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15
+_FIRST = 0xBF58476D1CE4E5B9
+_SECOND = 0x94D049BB133111EB
+_CHUNK = 1 << 13  # streams worked on at a time: what stays in a core's cache
+
+
+def keyed_bits(*keys: int | str) -> int:
+    """64 random bits that depend on every key and on their order; text keys count by their BLAKE2 hash.
+
+    ``keyed_bits(seed, step, row, view)`` is the seed of one augmented picture, whoever computes it.
+    """
+    state = 0
+    for key in keys:
+        if isinstance(key, str):
+            key = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little")
+        mixed = (state + (int(key) + 1) * _GOLDEN) & _MASK
+        mixed = ((mixed ^ (mixed >> 30)) * _FIRST) & _MASK
+        mixed = ((mixed ^ (mixed >> 27)) * _SECOND) & _MASK
+        state = mixed ^ (mixed >> 31)
+    return state
+
+
+def fold(state: Any, key: Any) -> UInt64Array:
+    """Mix one more key into states, elementwise and broadcast: ``fold(bits(a, b), c) == bits(a, b, c)``.
+
+    Args:
+        state: uint64 array of any shape, or an integer.
+        key: non-negative integers of a shape that broadcasts with it.
+    """
+    keys = np.atleast_1d(np.asarray(key)).astype(np.uint64)
+    # Arrays wrap around silently, which is what is wanted; numpy scalars would warn.
+    mixed = np.atleast_1d(np.asarray(state, dtype=np.uint64)) + (keys + np.uint64(1)) * np.uint64(_GOLDEN)
+    mixed ^= mixed >> np.uint64(30)
+    mixed *= np.uint64(_FIRST)
+    mixed ^= mixed >> np.uint64(27)
+    mixed *= np.uint64(_SECOND)
+    mixed ^= mixed >> np.uint64(31)
+    return mixed
+
+
+def bounded(bits: UInt64Array, bound: Any) -> Int64Array:
+    """Random bits to integers in [0, bound) by multiply-shift: the high half of the 128-bit product.
+
+    ``bound`` is at least 1 and below 2**32; no value is favoured by more than bound / 2**64.
+    """
+    limit = np.asarray(bound).astype(np.uint64)
+    shift, low_half = np.uint64(32), np.uint64(0xFFFFFFFF)
+    high = (bits >> shift) * limit
+    low = (bits & low_half) * limit
+    return np.asarray((high + (low >> shift)) >> shift).astype(np.int64)
+
+
+def partial_permutation(states: UInt64Array, sizes: Any, draws: int) -> Int64Array:
+    """The first ``draws`` places of one keyed random permutation of range(size) for each state.
+
+    Fisher-Yates stopped early: place j depends on places before it only, so a shorter answer is the start
+    of a longer one, and the cost does not depend on the sizes.
+
+    Args:
+        states: (R,) uint64, one stream each.
+        sizes: (R,) or scalar, below 2**32.
+        draws: places wanted.
+
+    Returns:
+        (R, draws) int64; -1 in places beyond the size.
+    """
+    limits = np.broadcast_to(np.asarray(sizes, dtype=np.int64), states.shape)
+    out = np.empty((len(states), draws), dtype=np.int64)
+    for start in range(0, len(states), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        out[part] = _fisher_yates(states[part], limits[part], draws).T
+    return out
+
+
+def _fisher_yates(states: UInt64Array, sizes: Int64Array, draws: int) -> Int64Array:
+    """(draws, R). Only the places that a swap has touched are remembered: (place, what lies there now)."""
+    swapped = np.empty((draws, len(states)), dtype=np.int64)
+    lies_there = np.empty_like(swapped)
+    out = np.empty_like(swapped)
+    for j in range(draws):
+        pick = j + bounded(fold(states, j), np.maximum(sizes - j, 1))
+        picked, displaced = pick.copy(), np.full_like(pick, j)
+        for earlier in range(j):
+            np.copyto(picked, lies_there[earlier], where=swapped[earlier] == pick)
+            np.copyto(displaced, lies_there[earlier], where=swapped[earlier] == j)
+        swapped[j], lies_there[j] = pick, displaced
+        out[j] = np.where(j < sizes, picked, -1)
+    return out

@@ -1,0 +1,113 @@
+"""Results of an evaluation: every answer, accuracy by episode, mean with 95 % interval, a DataFrame."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from episodes.episode import UNKNOWN
+from episodes.predictions import (
+    ScoreResult,
+    read_predictions,
+    read_truth,
+    score_predictions,
+    write_predictions,
+)
+from episodes.statistics import PairedDifference, mean_interval, paired_difference, task_accuracies
+from episodes.table import ImageTable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "PairedDifference",
+    "Results",
+    "ScoreResult",
+    "mean_interval",
+    "paired_difference",
+    "read_predictions",
+    "read_truth",
+    "score_predictions",
+    "write_predictions",
+]
+
+Int64Array = np.ndarray[Any, np.dtype[np.int64]]
+Float64Array = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """M answers to the queries of T episodes, in episode order and then query order.
+
+    Attributes:
+        names: (T,) names of the episodes.
+        vocabulary: class names that ``predicted`` and ``truth`` point into.
+        episode: (M,) int64 number of the episode.
+        row: (M,) int64 row of the picture in its table.
+        predicted: (M,) int64 vocabulary id, -1 = no answer (an unreadable picture, a task without classes).
+        truth: (M,) int64 vocabulary id, -1 = unknown, -2 = none of the episode's classes.
+        confidence: (M,) float32 probability of the answer, NaN where there is none.
+    """
+
+    names: Sequence[str]
+    vocabulary: tuple[str, ...]
+    episode: Int64Array
+    row: Int64Array
+    predicted: Int64Array
+    truth: Int64Array
+    confidence: np.ndarray[Any, np.dtype[np.float32]]
+
+    @cached_property
+    def accuracy(self) -> Float64Array:
+        """(T,) share of right answers; no answer counts as wrong; NaN where no true label is known."""
+        right = self.predicted == self.truth
+        return task_accuracies(self.episode, right, self.truth != UNKNOWN, len(self.names))
+
+    @cached_property
+    def _interval(self) -> tuple[float, float]:
+        return mean_interval(self.accuracy)
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy over the episodes whose truth is known."""
+        return self._interval[0]
+
+    @property
+    def ci95(self) -> float:
+        """Half-width of the 95 % interval of the mean."""
+        return self._interval[1]
+
+    @property
+    def unanswered(self) -> int:
+        """How many queries have no answer."""
+        return int((self.predicted < 0).sum())
+
+    def summary(self) -> str:
+        """One line: accuracy with its interval, episodes, queries, and what was left without an answer."""
+        known = int((~np.isnan(self.accuracy)).sum())
+        size = f"{len(self.names)} episodes, {len(self.row)} queries"
+        if known == 0:
+            text = f"{size}; no true labels, so no accuracy"
+        else:
+            text = f"{self.mean:.2%} ± {self.ci95:.2%} ({size})"
+            text += f"; truth known in {known} episodes" if known < len(self.names) else ""
+        if self.unanswered:
+            text += f"; {self.unanswered} queries without an answer" + (", counted as wrong" if known else "")
+        return text
+
+    def to_frame(self, table: ImageTable) -> "pd.DataFrame":
+        """DataFrame with task, image, label, confidence, truth; '' where there is no label."""
+        import pandas as pd
+
+        names = np.array([*self.vocabulary, ""], dtype=object)
+        return pd.DataFrame(
+            {
+                "task": np.array(self.names, dtype=object)[self.episode],
+                "image": [table.image_name(row) for row in self.row.tolist()],
+                "label": names[np.maximum(self.predicted, -1)],
+                "confidence": self.confidence,
+                "truth": names[np.maximum(self.truth, -1)],
+            }
+        )
