@@ -1,0 +1,1 @@
+"""The demo: draws its own pictures, so that the whole path can be tried without any download."""
