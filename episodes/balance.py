@@ -28,8 +28,9 @@ class ShrunkQueries:
         if not self.shrunk:
             return ""
         return (
-            f"{self.shrunk} of {self.episodes} episodes have fewer queries than asked for, because a class had no more "
-            f"pictures: {self.given} queries instead of {self.asked} ({self.given / self.asked:.0%})"
+            f"{self.shrunk} of {self.episodes} episodes have fewer queries than asked for, because a class "
+            f"had no more pictures: {self.given} queries instead of {self.asked} "
+            f"({self.given / self.asked:.0%})"
         )
 
 
@@ -48,10 +49,10 @@ def unbalanced_counts(
 ) -> Int64Array:
     """Queries of each class: multinomial over proportions from Dirichlet(alpha, …, alpha).
 
-    Drawn as Pólya's urn: each query falls on class c with probability (alpha + queries of c so far) / (N·alpha +
-    queries so far), which has exactly that distribution and needs integers only: no logarithm or power, whose
-    last digits differ between platforms. An episode ends at the first query that its class has no picture for,
-    so its proportions stay those that were drawn and only its total shrinks.
+    Drawn as Pólya's urn: each query falls on class c with probability (alpha + queries of c so far) /
+    (N·alpha + queries so far). That has exactly this distribution and needs integers only: no logarithm or
+    power, whose last digits differ between platforms. An episode ends at the first query that its class has
+    no picture for, so its proportions stay those that were drawn and only its total shrinks.
 
     Args:
         states: (T,) streams.

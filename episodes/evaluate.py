@@ -20,7 +20,7 @@ def evaluate(episodes: Sequence[Episode], score: Score, *, chunk: int = 256) -> 
 
     Args:
         episodes: a sampler (its ``batch`` is used), or any sequence of episodes.
-        score: see :data:`Score`; scores of classes that an episode does not have, and of padding, are ignored.
+        score: see :data:`Score`; scores of padding, and of classes that an episode lacks, are ignored.
         chunk: episodes at a time; it changes the memory taken, not the results.
 
     Returns:
@@ -116,7 +116,8 @@ def _checked(batch: EpisodeBatch, scores: Any) -> np.ndarray[Any, np.dtype[np.fl
     expected = (*batch.query.shape, batch.class_ids.shape[1])
     if array.shape != expected:
         raise DataError(
-            f"score gives (episodes, queries, ways) = {expected} log-probabilities for this batch, found {array.shape}"
+            f"score gives log-probabilities of shape (episodes, queries, ways), {expected} for this batch; "
+            f"found {array.shape}"
         )
     if not np.issubdtype(array.dtype, np.floating):
         raise DataError(f"score gives floating-point log-probabilities, found {array.dtype}")

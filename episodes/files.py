@@ -19,8 +19,8 @@ from episodes.errors import DataError
 # HEIC and AVIF are listed though not every Pillow reads them: an unreadable picture is told, an
 # unlisted one would be lost without a word.
 PICTURE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .bmp .dib .gif .webp .tif .tiff "
-    ".ppm .pgm .pbm .pnm .jp2 .tga .avif .heic .heif".split()
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff")
+    + (".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".tga", ".avif", ".heic", ".heif")
 )
 _DIGITS = re.compile("([0-9]+)")
 _AMBIGUOUS_PERCENT = re.compile("%(?=[0-9A-Fa-f]{2})")

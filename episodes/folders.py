@@ -133,15 +133,14 @@ def _explain_nothing(
     if found:
         largest = max(found, key=lambda folder: len(folder.pictures))
         return (
-            f"{display_name(root.path)}: none of the {len(found)} classes has {min_images} pictures; the largest, "
-            f"{largest.name}, has {len(largest.pictures)}. Lower min_images"
+            f"{display_name(root.path)}: none of the {len(found)} classes has {min_images} pictures; "
+            f"the largest, {largest.name}, has {len(largest.pictures)}. Lower min_images"
         )
     deeper = _first_deeper_class(root)
     if deeper:
         return (
-            head
-            + f"Its folders hold folders of pictures (such as {display_name(deeper)}): read it with nested=True, "
-            "or give one of the inner folders"
+            head + f"Its folders hold folders of pictures (such as {display_name(deeper)}): "
+            "read it with nested=True, or give one of the inner folders"
         )
     if root.pictures:
         count, example = len(root.pictures), display_name(min(root.pictures))

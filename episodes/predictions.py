@@ -1,6 +1,6 @@
 """The result CSV and the truth CSV: writing, reading, and scoring one against the other.
 
-Read with the csv module and as text only: pandas would turn a class called ``NA`` or ``007`` into something else.
+Read with the csv module, as text only: pandas would make something else of a class called ``NA`` or ``007``.
 """
 
 import csv
@@ -34,7 +34,7 @@ class ScoreResult:
 
 
 def write_predictions(frame: "pd.DataFrame", path: StrPath, columns: Sequence[str] = COLUMNS) -> None:
-    """Write rows as they come: UTF-8, LF, a header, confidence with 4 decimals, empty where there is no label.
+    """Write rows as they come: UTF-8, LF, a header, confidence with 4 decimals, '' where there is no label.
 
     Args:
         frame: at least the columns asked for.
@@ -87,8 +87,8 @@ def read_rows(path: StrPath, needed: Sequence[str]) -> tuple[list[str], list[lis
                     rows.append(row)
                 elif row:
                     raise DataError(
-                        f"{shown}, line {reader.line_num}: expected {len(header)} values ({','.join(header)}), "
-                        f"found {len(row)}"
+                        f"{shown}, line {reader.line_num}: expected {len(header)} values "
+                        f"({','.join(header)}), found {len(row)}"
                     )
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
@@ -151,7 +151,7 @@ def score_predictions(result_csv: StrPath, truth_csv: StrPath) -> ScoreResult:
     """Accuracy of a result CSV; an empty label counts as wrong.
 
     Raises:
-        DataError: the two files do not list the same images, an image appears twice, or a true label is empty.
+        DataError: the files do not list the same images, an image appears twice, or a true label is empty.
     """
     found, truth = read_labels(result_csv), read_labels(truth_csv)
     result_name, truth_name = display_name(os.fspath(result_csv)), display_name(os.fspath(truth_csv))

@@ -135,6 +135,23 @@ class EpisodeSampler(Sequence[Episode]):
         asked = ways * self.queries
         return ShrunkQueries(end - start, int((given < asked).sum()), int(asked.sum()), int(given.sum()))
 
+    def spare(self, index: int, label: int, number: int) -> int:
+        """A row to stand in for an unreadable picture of episode ``index``'s class ``label``.
+
+        What comes next in the episode's own permutation of the class, ``number`` places after all that the
+        episode may use; after the last place the permutation begins anew.
+        """
+        ways, classes = self._draw_classes(np.arange(index, index + 1))
+        class_id = int(classes[0, label])
+        counts = self._draw_query_counts(index, index + 1, ways, classes)
+        used = self.max_shots + max(self.queries, int(counts[0, label]))
+        size = int(self.table.counts[class_id])
+        place = (used + number) % size
+        key = fold(self._keys(np.arange(index, index + 1), _PICTURES), class_id)
+        local = int(partial_permutation(key, size, place + 1)[0, place])
+        row = local + int(self._starts[class_id])
+        return row if self._order is None else int(self._order[row])
+
     def _keys(self, indices: Any, purpose: int) -> UInt64Array:
         """(T,) one stream for each episode and purpose."""
         return fold(fold(fold(0, self.seed & (1 << 64) - 1), indices), purpose)

@@ -59,8 +59,8 @@ def _half_width(deviation: float, count: int) -> float:
 class PairedDifference:
     """Mean of a - b over the same episodes, with its 95 % half-width.
 
-    ``episodes_needed``: how many episodes would settle which is better if mean and spread stay as they are; None
-    where no number would, because the mean is 0 (or there is one episode only).
+    ``episodes_needed``: how many episodes would settle which is better if mean and spread stay as they are;
+    None where no number would, because the mean is 0 (or there is one episode only).
     """
 
     mean: float
@@ -89,7 +89,7 @@ def paired_difference(a: Any, b: Any) -> PairedDifference:
     """Compare two methods on the same episodes.
 
     Args:
-        a, b: :class:`~episodes.results.Results`, or (T,) accuracies. Episodes without a known accuracy are left out.
+        a, b: :class:`~episodes.results.Results`, or (T,) accuracies; NaN (unknown) in either is left out.
 
     Raises:
         DataError: the episodes are not the same, or none has a known accuracy in both.

@@ -88,8 +88,8 @@ class ImageTable:
             raise DataError("an ImageTable needs at least one picture, found none")
         if labels.min() < -1 or labels.max() >= len(self.class_names):
             raise DataError(
-                f"labels of an ImageTable with {len(self.class_names)} classes lie in -1…{len(self.class_names) - 1}, "
-                f"found {labels.min()}…{labels.max()}"
+                f"labels of an ImageTable with {len(self.class_names)} classes lie in "
+                f"-1…{len(self.class_names) - 1}, found {labels.min()}…{labels.max()}"
             )
         if len(set(self.class_names)) < len(self.class_names):
             twice = sorted({name for name in self.class_names if self.class_names.count(name) > 1})
@@ -112,7 +112,6 @@ class ImageTable:
         self,
     ) -> "tuple[np.ndarray[Any, np.dtype[np.int64]], np.ndarray[Any, np.dtype[np.int64]] | None]":
         """(C,) where each class starts in the list of rows by class, and that list (None: row = position)."""
-        first_known = 0
         order: np.ndarray[Any, np.dtype[np.int64]] | None = None
         if bool((self.labels[1:] < self.labels[:-1]).any()):
             order = np.argsort(self.labels, kind="stable").astype(np.int64, copy=False)
@@ -142,6 +141,11 @@ class ImageTable:
         rows = np.flatnonzero(new_labels >= 0)
         names = tuple(self.class_names[label] for label in wanted)
         return ImageTable(_take(self.items, rows), new_labels[rows], names, self.passed_over)
+
+    def select_rows(self, rows: Sequence[int] | IntArray) -> "ImageTable":
+        """Some pictures, in the given order, with all the classes as they are."""
+        wanted = np.asarray(rows, dtype=np.int64)
+        return ImageTable(_take(self.items, wanted), self.labels[wanted], self.class_names, self.passed_over)
 
     def paths(self, rows: Iterable[int] | None = None) -> list[str]:
         """The pictures ``rows`` (default: all) as path strings.

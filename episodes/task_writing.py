@@ -24,8 +24,8 @@ def write_task_directory(
 ) -> Path:
     """Write ``root/testB/task1…`` with copies of the pictures, and ``root/truth.csv`` (``task,image,label``).
 
-    A class name with ``/`` becomes one folder name (``Greek%2Fcharacter01``), which the truth uses too. All is
-    built beside ``root`` and moved there at the end.
+    A class name with ``/`` becomes one folder name (``Greek%2Fcharacter01``), which the truth uses too. All
+    is built beside ``root`` and moved there at the end.
 
     Args:
         table: pictures on disk.

@@ -1,4 +1,4 @@
-"""Task directories, the testB layout: ``testB/<task>/support/<class>/<image>`` and ``testB/<task>/query/<image>``.
+"""Task directories, the testB layout: ``<task>/support/<class>/<image>`` and ``<task>/query/<image>``.
 
 A task on disk becomes the same Episode that a sampler draws, so one engine serves both.
 """
@@ -19,7 +19,10 @@ from episodes.task_writing import write_task_directory
 
 __all__ = ["read_task_directory", "write_task_directory"]
 
-_EXPECTED = "the folder that holds testB/, a folder of tasks, or one task (a folder with support/<class>/<image> and query/<image>)"
+_EXPECTED = (
+    "the folder that holds testB/, a folder of tasks, or one task "
+    "(a folder with support/<class>/<image> and query/<image>)"
+)
 StrPath = str | os.PathLike[str]
 
 
@@ -39,9 +42,9 @@ def read_task_directory(
 ) -> tuple[ImageTable, list[Episode]]:
     """Read tasks in natural order as one table and an episode for each.
 
-    The table lists every picture once, supports before queries in each task; its classes are those of all tasks
-    in natural order, and queries have label -1 in it. A class folder without pictures is passed over and
-    counted; a task without any class gives an episode without classes.
+    The table lists every picture once, supports before queries in each task; its classes are those of all
+    tasks in natural order, and queries have label -1 in it. A class folder without pictures is passed over
+    and counted; a task without any class gives an episode without classes.
 
     Args:
         root: the folder that holds ``testB/``, a folder of tasks, or one task.
@@ -179,7 +182,8 @@ def _label(task: _Task, class_name: str, image: str, truth: str) -> int:
         return OUTSIDE
     known = ", ".join(list(task.support)[:5])
     raise DataError(
-        f"{truth}: {task.name}/{image} has the label {class_name!r}, which is no class folder of the task ({known}, …)"
+        f"{truth}: {task.name}/{image} has the label {class_name!r}, which is no class folder of the task "
+        f"({known}, …)"
     )
 
 
