@@ -37,9 +37,7 @@ class ShrunkQueries:
 def check_balance(alpha: float, ways: int, queries: int) -> None:
     """Raise a UsageError unless the concentration can be drawn with."""
     if not 1 / _UNIT <= alpha <= 1000:
-        raise UsageError(
-            f"query_balance (the Dirichlet concentration) lies in {1 / _UNIT:.5f}…1000, found {alpha}"
-        )
+        raise UsageError(f"query_balance (the Dirichlet concentration) lies in {1 / _UNIT:.5f}…1000, found {alpha}")
     if ways * (alpha + queries) * _UNIT >= 1 << 32:
         raise UsageError(f"too many queries for an unbalanced draw: {ways} ways of {queries} queries")
 

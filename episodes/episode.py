@@ -52,9 +52,7 @@ class Episode:
 
     def _check_lengths(self) -> None:
         if len(self.support) != len(self.support_labels):
-            raise self._error(
-                f"{len(self.support)} support rows but {len(self.support_labels)} support labels"
-            )
+            raise self._error(f"{len(self.support)} support rows but {len(self.support_labels)} support labels")
         if self.query_labels is not None and len(self.query) != len(self.query_labels):
             raise self._error(f"{len(self.query)} query rows but {len(self.query_labels)} query labels")
         if not len(self.query):
@@ -66,12 +64,8 @@ class Episode:
         ways = len(self.class_names)
         if len(self.support) and (self.support_labels.min() < 0 or self.support_labels.max() >= ways):
             raise self._error(f"support labels lie in 0…{ways - 1}, found {np.unique(self.support_labels)}")
-        if self.query_labels is not None and (
-            self.query_labels.min() < OUTSIDE or self.query_labels.max() >= ways
-        ):
-            raise self._error(
-                f"query labels lie in {OUTSIDE}…{ways - 1}, found {np.unique(self.query_labels)}"
-            )
+        if self.query_labels is not None and (self.query_labels.min() < OUTSIDE or self.query_labels.max() >= ways):
+            raise self._error(f"query labels lie in {OUTSIDE}…{ways - 1}, found {np.unique(self.query_labels)}")
         empty = np.flatnonzero(np.bincount(self.support_labels, minlength=ways)[:ways] == 0)
         if len(empty):
             names = ", ".join(self.class_names[label] for label in empty[:5])
@@ -80,9 +74,7 @@ class Episode:
             raise self._error("a row number is negative")
         shared = np.intersect1d(self.support, self.query)
         if len(shared):
-            raise self._error(
-                f"{len(shared)} rows are in support and in query, such as {shared[:5].tolist()}"
-            )
+            raise self._error(f"{len(shared)} rows are in support and in query, such as {shared[:5].tolist()}")
 
     def _error(self, found: str) -> DataError:
         return DataError(f"episode {self.name}: {found}")

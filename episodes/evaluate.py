@@ -43,9 +43,7 @@ def evaluate(episodes: Sequence[Episode], score: Score, *, chunk: int = 256) -> 
         batch = _batch(episodes, start, stop)
         parts.append(_answers(batch, score(batch), vocabulary.ids(batch), start))
         names.extend(batch.names)
-    episode, row, predicted, truth, confidence = (
-        np.concatenate(column) for column in zip(*parts, strict=True)
-    )
+    episode, row, predicted, truth, confidence = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Results(names, vocabulary.names, episode, row, predicted, truth, confidence)
 
 
@@ -88,9 +86,7 @@ def _answers(batch: EpisodeBatch, scores: Any, class_ids: Int64Array, first: int
     missing = np.isnan(values) & real
     answered = ~missing.all(axis=1, where=real) & (batch.n_way[task] > 0)
     if bool((missing.any(axis=1) & answered).any()):
-        raise DataError(
-            "score gave NaN for some classes of a query; give all NaN for a query without an answer"
-        )
+        raise DataError("score gave NaN for some classes of a query; give all NaN for a query without an answer")
     values = np.where(real & answered[:, None], values, -np.inf)
     if values.shape[1] == 0:  # tasks without a usable class have nothing to choose from
         return first + task, row, np.full(len(row), -1), truth, np.full(len(row), np.nan, np.float32)

@@ -28,9 +28,7 @@ class _ClassFolder:
     pictures: list[str]
 
 
-def read_class_folders(
-    root: str | os.PathLike[str], *, nested: bool = False, min_images: int = 1
-) -> ImageTable:
+def read_class_folders(root: str | os.PathLike[str], *, nested: bool = False, min_images: int = 1) -> ImageTable:
     """Index a folder of class folders.
 
     Args:
@@ -126,9 +124,7 @@ def _to_table(folders: list[_ClassFolder], passed: PassedOverCounter) -> ImageTa
     return ImageTable(items, labels, tuple(folder.name for folder in folders), passed.result())
 
 
-def _explain_nothing(
-    root: Listing, found: list[_ClassFolder], min_images: int, passed: PassedOverCounter
-) -> str:
+def _explain_nothing(root: Listing, found: list[_ClassFolder], min_images: int, passed: PassedOverCounter) -> str:
     head = f"{display_name(root.path)} holds no class folders with pictures; expected {_EXPECTED}. "
     if found:
         largest = max(found, key=lambda folder: len(folder.pictures))
@@ -144,10 +140,7 @@ def _explain_nothing(
         )
     if root.pictures:
         count, example = len(root.pictures), display_name(min(root.pictures))
-        return (
-            head
-            + f"Found {count} pictures directly in it (such as {example}): put each class into its own folder"
-        )
+        return head + f"Found {count} pictures directly in it (such as {example}): put each class into its own folder"
     told = passed.result().summary()
     return head + (f"Found {len(root.folders)} folders; {told}" if root.folders or told else "It is empty")
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import torch
 
 _INSTALL = (
-    "learn2learn is not installed. Its 0.2.0 release needs Cython 3: pip install cython 'setuptools<81' wheel gym "
-    "requests scipy, then pip install --use-pep517 --no-build-isolation --no-deps "
+    "learn2learn is not installed. Its 0.2.0 release needs Cython 3: pip install cython 'setuptools<81' "
+    "wheel gym requests scipy, then pip install --use-pep517 --no-build-isolation --no-deps "
     "--config-settings=--global-option=build_ext learn2learn==0.2.0"
 )
 
@@ -25,8 +25,9 @@ _INSTALL = (
 class EpisodeTaskset:
     """Episodes that behave as a ``learn2learn.data.Taskset``: each task is (data, labels), support first.
 
-    Within support and query the classes follow one another, so ``learn2learn.data.partition_task(data, labels,
-    shots)`` finds the same support and query where classes are of equal size.
+    Within support and query the classes follow one another, so
+    ``learn2learn.data.partition_task(data, labels, shots)`` finds the same support and query where
+    classes are of equal size.
 
     Args:
         table: the pictures.
@@ -108,9 +109,7 @@ def from_taskset(taskset: Any, shots: int, *, tasks: int | None = None) -> tuple
     count = taskset.num_tasks if tasks is None else tasks
     if shots < 1 or count < 1 or (not endless and count > taskset.num_tasks):
         available = "as many tasks as asked for with tasks=" if endless else f"{taskset.num_tasks} tasks"
-        raise UsageError(
-            f"from_taskset takes shots of at least 1 and {available}; found {shots} shots, tasks={tasks}"
-        )
+        raise UsageError(f"from_taskset takes shots of at least 1 and {available}; found {shots} shots, tasks={tasks}")
     table = from_meta_dataset(taskset.dataset)
     row_of = {item: row for row, item in enumerate(table.items)}
     episodes = []
@@ -130,8 +129,8 @@ def _divide(table: ImageTable, name: str, rows: np.ndarray[Any, np.dtype[np.int6
     for label, of_class in zip(classes, by_class, strict=True):
         if len(of_class) <= shots:
             raise DataError(
-                f"{name}: class {table.class_names[label]} has {len(of_class)} pictures, {shots} shots leave none for "
-                "the query; sample more with KShots"
+                f"{name}: class {table.class_names[label]} has {len(of_class)} pictures, {shots} shots leave "
+                "none for the query; sample more with KShots"
             )
     sizes = [len(of_class) - shots for of_class in by_class]
     return Episode(

@@ -13,6 +13,8 @@ import numpy as np
 UInt64Array = np.ndarray[Any, np.dtype[np.uint64]]
 Int64Array = np.ndarray[Any, np.dtype[np.int64]]
 
+# The state before any key (digits of pi): were it 0, key -1 would leave it 0 and so add nothing.
+START = 0x243F6A8885A308D3
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 _FIRST = 0xBF58476D1CE4E5B9
@@ -25,7 +27,7 @@ def keyed_bits(*keys: int | str) -> int:
 
     ``keyed_bits(seed, step, row, view)`` is the seed of one augmented picture, whoever computes it.
     """
-    state = 0
+    state = START
     for key in keys:
         if isinstance(key, str):
             key = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little")
@@ -38,6 +40,8 @@ def keyed_bits(*keys: int | str) -> int:
 
 def fold(state: Any, key: Any) -> UInt64Array:
     """Mix one more key into states, elementwise and broadcast: ``fold(bits(a, b), c) == bits(a, b, c)``.
+
+    Begin with ``START``.
 
     Args:
         state: uint64 array of any shape, or an integer.

@@ -1,7 +1,7 @@
 """Leakage guard: classes and pictures that sets which should be apart have in common.
 
-Pictures are compared by content, not by name. Only files of equal size are read, so most sets cost one ``stat``
-a picture. Files that cannot be read are left to those who decode them.
+Pictures are compared by content, not by name. Only files of equal size are read, so most sets cost one
+``stat`` a picture. Files that cannot be read are left to those who decode them.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ class SharedClasses:
 
 @dataclass(frozen=True)
 class SamePicture:
-    """One content found in several places: ``places`` are (number of the table, row), ``paths`` beside them."""
+    """One content found in several places: (number of the table, row) of each, and its path."""
 
     places: tuple[tuple[int, int], ...]
     paths: tuple[str, ...]

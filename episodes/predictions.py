@@ -78,9 +78,7 @@ def read_rows(path: StrPath, needed: Sequence[str]) -> tuple[list[str], list[lis
             header = next(reader, [])
             missing = [name for name in needed if name not in header]
             if missing or len(set(header)) < len(header):
-                raise DataError(
-                    f"{shown}: expected {expected}, found the header {','.join(header) or '(empty)'}"
-                )
+                raise DataError(f"{shown}: expected {expected}, found the header {','.join(header) or '(empty)'}")
             rows = []
             for row in reader:
                 if len(row) == len(header):
@@ -133,9 +131,7 @@ def read_predictions(path: StrPath) -> "pd.DataFrame":
         try:
             frame["confidence"] = [float(text) if text else math.nan for text in frame["confidence"]]
         except ValueError as error:
-            raise DataError(
-                f"{display_name(os.fspath(path))}: a confidence is not a number: {error}"
-            ) from error
+            raise DataError(f"{display_name(os.fspath(path))}: a confidence is not a number: {error}") from error
     return frame
 
 
@@ -158,13 +154,9 @@ def score_predictions(result_csv: StrPath, truth_csv: StrPath) -> ScoreResult:
     expected_keys, found_keys = _keys(truth), _keys(found)
     missing, extra = expected_keys - found_keys, found_keys - expected_keys
     if missing:
-        raise DataError(
-            f"{result_name} lacks {len(missing)} images of {truth_name}: {name_some(_slashed(missing))}"
-        )
+        raise DataError(f"{result_name} lacks {len(missing)} images of {truth_name}: {name_some(_slashed(missing))}")
     if extra:
-        raise DataError(
-            f"{result_name} has {len(extra)} images that {truth_name} lacks: {name_some(_slashed(extra))}"
-        )
+        raise DataError(f"{result_name} has {len(extra)} images that {truth_name} lacks: {name_some(_slashed(extra))}")
     empty = [f"{task}/{image}" for task, of in truth.items() for image, label in of.items() if not label]
     if empty:
         raise DataError(f"{truth_name} has rows without a label: {name_some(empty)}")
@@ -173,9 +165,7 @@ def score_predictions(result_csv: StrPath, truth_csv: StrPath) -> ScoreResult:
     right = [found[name][image] == label for name in names for image, label in truth[name].items()]
     accuracies = task_accuracies(task, right, [True] * len(right), len(names))
     mean, half_width = mean_interval(accuracies)
-    return ScoreResult(
-        mean, half_width, len(right), len(names), dict(zip(names, accuracies.tolist(), strict=True))
-    )
+    return ScoreResult(mean, half_width, len(right), len(names), dict(zip(names, accuracies.tolist(), strict=True)))
 
 
 def _keys(labels: dict[str, dict[str, str]]) -> set[tuple[str, str]]:

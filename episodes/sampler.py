@@ -13,7 +13,7 @@ import numpy as np
 from episodes.balance import ShrunkQueries, check_balance, unbalanced_counts
 from episodes.episode import UNKNOWN, Episode, EpisodeBatch
 from episodes.errors import DataError, UsageError
-from episodes.keyed import Int64Array, UInt64Array, bounded, fold, partial_permutation
+from episodes.keyed import START, Int64Array, UInt64Array, bounded, fold, partial_permutation
 from episodes.table import ImageTable
 
 _NAMED = 8
@@ -68,14 +68,10 @@ class EpisodeSampler(Sequence[Episode]):
         self.shots_per_class = shots_per_class
         self.query_balance = query_balance
         if self.max_shots < self.shots[1]:
-            raise UsageError(
-                f"max_shots is at least the largest of shots, {self.shots[1]}; found {self.max_shots}"
-            )
+            raise UsageError(f"max_shots is at least the largest of shots, {self.shots[1]}; found {self.max_shots}")
         if query_balance is not None:
             check_balance(query_balance, self.ways[1], queries)
-        self.eligible: Int64Array = np.flatnonzero(table.counts >= self.max_shots + self.queries).astype(
-            np.int64
-        )
+        self.eligible: Int64Array = np.flatnonzero(table.counts >= self.max_shots + self.queries).astype(np.int64)
         if len(self.eligible) < self.ways[1]:
             raise DataError(self._explain_too_few())
         self._starts, self._order = table.grouping
@@ -109,12 +105,8 @@ class EpisodeSampler(Sequence[Episode]):
         shots = self._draw_shots(start, stop, ways, classes)
         counts = self._draw_query_counts(start, stop, ways, classes)
         places = self._draw_pictures(start, stop, classes, int(shots.max()), int(counts.max()))
-        support, support_labels = self._pick(
-            places[:, :, self.queries : self.queries + self.max_shots], classes, shots
-        )
-        queries = np.concatenate(
-            [places[:, :, : self.queries], places[:, :, self.queries + self.max_shots :]], axis=2
-        )
+        support, support_labels = self._pick(places[:, :, self.queries : self.queries + self.max_shots], classes, shots)
+        queries = np.concatenate([places[:, :, : self.queries], places[:, :, self.queries + self.max_shots :]], axis=2)
         query, query_labels = self._pick(queries, classes, counts)
         return EpisodeBatch(
             names=[f"episode{i}" for i in range(start, stop)],
@@ -154,7 +146,7 @@ class EpisodeSampler(Sequence[Episode]):
 
     def _keys(self, indices: Any, purpose: int) -> UInt64Array:
         """(T,) one stream for each episode and purpose."""
-        return fold(fold(fold(0, self.seed & (1 << 64) - 1), indices), purpose)
+        return fold(fold(fold(START, self.seed & (1 << 64) - 1), indices), purpose)
 
     def _draw_classes(self, indices: Int64Array) -> tuple[Int64Array, Int64Array]:
         """(T,) ways and (T, N) classes, -1 beyond an episode's ways."""
@@ -180,9 +172,7 @@ class EpisodeSampler(Sequence[Episode]):
         caps = np.where(classes >= 0, self.table.counts[classes] - self.max_shots, 0)
         return unbalanced_counts(keys, ways, caps, ways * self.queries, self.query_balance)
 
-    def _draw_pictures(
-        self, start: int, stop: int, classes: Int64Array, shots: int, queries: int
-    ) -> Int64Array:
+    def _draw_pictures(self, start: int, stop: int, classes: Int64Array, shots: int, queries: int) -> Int64Array:
         """(T, N, P) rows: ``queries`` queries, then supports, then the further queries of unbalanced sets.
 
         No more places are drawn than the batch uses: the early ones do not depend on the later.

@@ -36,9 +36,7 @@ def mean_interval(values: Any) -> tuple[float, float]:
 
     The half-width is NaN for one value, and both are NaN for none.
     """
-    known = [
-        float(value) for value in np.asarray(values, dtype=np.float64).reshape(-1) if not math.isnan(value)
-    ]
+    known = [float(value) for value in np.asarray(values, dtype=np.float64).reshape(-1) if not math.isnan(value)]
     if not known:
         return math.nan, math.nan
     mean = math.fsum(known) / len(known)
@@ -77,11 +75,7 @@ class PairedDifference:
         text = f"{self.mean:+.2%} ± {self.ci95:.2%} over {self.episodes} episodes"
         if self.settled:
             return text
-        needed = (
-            "no number would settle it"
-            if self.episodes_needed is None
-            else f"about {self.episodes_needed} would"
-        )
+        needed = "no number would settle it" if self.episodes_needed is None else f"about {self.episodes_needed} would"
         return f"{text}: not settled; {needed}"
 
 
@@ -96,17 +90,13 @@ def paired_difference(a: Any, b: Any) -> PairedDifference:
     """
     first, second = np.asarray(getattr(a, "accuracy", a), float), np.asarray(getattr(b, "accuracy", b), float)
     if first.shape != second.shape or first.ndim != 1:
-        raise DataError(
-            f"a paired difference takes the same episodes twice, found {first.shape} and {second.shape}"
-        )
+        raise DataError(f"a paired difference takes the same episodes twice, found {first.shape} and {second.shape}")
     for name in ("names", "episode", "row"):
         if hasattr(a, name) and hasattr(b, name) and not np.array_equal(getattr(a, name), getattr(b, name)):
             raise DataError(f"a paired difference takes the same episodes twice, but their {name}s differ")
     differences = [float(value) for value in first - second if not math.isnan(value)]
     if not differences:
-        raise DataError(
-            "a paired difference needs at least one episode with known accuracy in both, found none"
-        )
+        raise DataError("a paired difference needs at least one episode with known accuracy in both, found none")
     mean, half_width = mean_interval(differences)
     needed = _episodes_needed(mean, _deviation(differences, mean))
     return PairedDifference(mean, half_width, len(differences), needed)

@@ -81,9 +81,7 @@ class ImageTable:
         object.__setattr__(self, "labels", labels.astype(np.int32, copy=False))
         object.__setattr__(self, "class_names", tuple(self.class_names))
         if labels.ndim != 1 or len(labels) != len(self.items):
-            raise DataError(
-                f"an ImageTable takes one label an item: {len(self.items)} items, labels {labels.shape}"
-            )
+            raise DataError(f"an ImageTable takes one label an item: {len(self.items)} items, labels {labels.shape}")
         if not len(labels):
             raise DataError("an ImageTable needs at least one picture, found none")
         if labels.min() < -1 or labels.max() >= len(self.class_names):

@@ -5,6 +5,7 @@ Query names, their order and their times give nothing away.
 
 import csv
 import os
+import secrets
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +20,7 @@ _SAME_TIME = 315_532_800  # 1980-01-01: one time for every query, so that times 
 StrPath = str | os.PathLike[str]
 
 
-def write_task_directory(
-    table: ImageTable, episodes: Sequence[Episode], root: StrPath, *, seed: int = 0
-) -> Path:
+def write_task_directory(table: ImageTable, episodes: Sequence[Episode], root: StrPath, *, seed: int = 0) -> Path:
     """Write ``root/testB/task1…`` with copies of the pictures, and ``root/truth.csv`` (``task,image,label``).
 
     A class name with ``/`` becomes one folder name (``Greek%2Fcharacter01``), which the truth uses too. All
@@ -44,19 +43,15 @@ def write_task_directory(
     if not len(episodes):
         raise DataError("write_task_directory needs at least one episode, found none")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise DataError(
-            f"{display_name(str(target))} already holds something; give a new folder, or an empty one"
-        )
+        raise DataError(f"{display_name(str(target))} already holds something; give a new folder, or an empty one")
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.{keyed_bits('beside', os.getpid()):016x}.tmp")
+    beside = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
     try:
         beside.mkdir()
         truth = [("task", "image", "label")]
         for number, episode in enumerate(episodes, 1):
             name = f"task{number}"
-            truth += [
-                (name, *row) for row in _write_task(table, episode, beside / "testB" / name, (seed, number))
-            ]
+            truth += [(name, *row) for row in _write_task(table, episode, beside / "testB" / name, (seed, number))]
         with open(beside / "truth.csv", "x", encoding="utf-8", newline="") as stream:
             csv.writer(stream, lineterminator="\n").writerows(truth)
         if target.exists():
@@ -71,15 +66,11 @@ def write_task_directory(
     return Path(root)
 
 
-def _write_task(
-    table: ImageTable, episode: Episode, folder: Path, key: tuple[int, int]
-) -> list[tuple[str, str]]:
+def _write_task(table: ImageTable, episode: Episode, folder: Path, key: tuple[int, int]) -> list[tuple[str, str]]:
     """Write one task; returns (image, label) of its queries in the order of their names."""
     labels = episode.query_labels
     if labels is None or labels.min() < 0:
-        raise DataError(
-            f"episode {episode.name} does not tell all its query labels, so its truth cannot be written"
-        )
+        raise DataError(f"episode {episode.name} does not tell all its query labels, so its truth cannot be written")
     classes = [folder_name(name) for name in episode.class_names]
     for label, class_folder in enumerate(classes):
         _copy_support(

@@ -60,11 +60,8 @@ def read_task_directory(
     passed = PassedOverCounter()
     holder, names = _find_tasks(top, passed)
     tasks = [_read_task(os.path.join(holder, name), passed) for name in names]
-    single = holder != top and os.path.realpath(os.path.join(holder, names[0])) == os.path.realpath(top)
-    truth_path = (
-        os.fspath(truth) if truth is not None else _find_truth(top, holder, single) if find_truth else None
-    )
-    labels = _task_labels(tasks, truth_path, allow_other_tasks=single) if truth_path else None
+    truth_path = os.fspath(truth) if truth is not None else _find_truth(top, holder) if find_truth else None
+    labels = _task_labels(tasks, truth_path, allow_other_tasks=_is_task(top)) if truth_path else None
     return _to_episodes(tasks, labels, passed)
 
 
@@ -113,8 +110,7 @@ def _read_task(path: str, passed: PassedOverCounter) -> _Task:
     try:
         query, support = list_folder(query_folder, passed), list_folder(support_folder, passed)
         classes = [
-            list_folder(os.path.join(support_folder, n), passed)
-            for n in sorted(support.folders, key=natural_key)
+            list_folder(os.path.join(support_folder, n), passed) for n in sorted(support.folders, key=natural_key)
         ]
     except OSError as error:
         raise cannot_list(str(error.filename), error) from error
@@ -123,9 +119,7 @@ def _read_task(path: str, passed: PassedOverCounter) -> _Task:
     for name in support.pictures:
         passed.add("pictures outside a class folder", support_folder, name)
     if not query.pictures:
-        raise DataError(
-            f"task {shown} has no pictures in query/; expected the pictures to name, by their suffix"
-        )
+        raise DataError(f"task {shown} has no pictures in query/; expected the pictures to name, by their suffix")
     filled: dict[str, tuple[str, list[str]]] = {}
     empty = set()
     for listing in classes:
@@ -141,10 +135,10 @@ def _read_task(path: str, passed: PassedOverCounter) -> _Task:
     return _Task(task_name, path, filled, frozenset(empty), sorted(query.pictures, key=natural_key))
 
 
-def _find_truth(top: str, holder: str, single: bool) -> str | None:
-    """truth.csv in the folder given, beside the tasks, or beside the folder of tasks."""
+def _find_truth(top: str, holder: str) -> str | None:
+    """truth.csv in the folder given, beside the tasks, or beside ``testB``."""
     places = [top, holder]
-    if single or os.path.basename(os.path.abspath(holder)) == "testB":
+    if os.path.basename(os.path.abspath(holder)) == "testB":
         places.append(os.path.dirname(os.path.abspath(holder)))
     for place in places:
         path = os.path.join(place, "truth.csv")
@@ -168,9 +162,7 @@ def _task_labels(tasks: list[_Task], path: str, allow_other_tasks: bool) -> list
         if missing:
             raise DataError(f"{shown} has no row for {len(missing)} query pictures: {name_some(missing)}")
         if extra:
-            raise DataError(
-                f"{shown} names {len(extra)} query pictures that are not there: {name_some(sorted(extra))}"
-            )
+            raise DataError(f"{shown} names {len(extra)} query pictures that are not there: {name_some(sorted(extra))}")
         labels.append([_label(task, given[name], name, shown) for name in images])
     return labels
 
@@ -182,8 +174,7 @@ def _label(task: _Task, class_name: str, image: str, truth: str) -> int:
         return OUTSIDE
     known = ", ".join(list(task.support)[:5])
     raise DataError(
-        f"{truth}: {task.name}/{image} has the label {class_name!r}, which is no class folder of the task "
-        f"({known}, …)"
+        f"{truth}: {task.name}/{image} has the label {class_name!r}, which is no class folder of the task ({known}, …)"
     )
 
 
@@ -218,6 +209,4 @@ def _to_episodes(
             )
         )
     items = PathList(folders, np.repeat(np.arange(len(folders)), sizes), names)
-    return ImageTable(
-        items, np.array(row_labels, dtype=np.int32), tuple(vocabulary), passed.result()
-    ), episodes
+    return ImageTable(items, np.array(row_labels, dtype=np.int32), tuple(vocabulary), passed.result()), episodes
