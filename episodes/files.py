@@ -100,12 +100,13 @@ def atomic_write(
     """
     if "b" not in mode:
         encoding, newline = encoding or "utf-8", "\n" if newline is None else newline
-    target = Path(os.path.realpath(path))
-    _check_target(target, path)
-    if target.exists() and not target.is_file():
-        with open(target, mode, encoding=encoding, newline=newline) as stream:
+    # Asked of the path itself: a pipe behind /dev/stdout has a real path that cannot be opened.
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        with open(path, mode, encoding=encoding, newline=newline) as stream:
             yield stream
         return
+    target = Path(os.path.realpath(path))
+    _check_target(target, path)
     beside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")
     try:
         with open(beside, mode.replace("w", "x"), encoding=encoding, newline=newline) as stream:
