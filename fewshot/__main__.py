@@ -1,0 +1,10 @@
+"""`python -m fewshot`, `torchrun -m fewshot` and the `fewshot` script."""
+
+from __future__ import annotations
+
+import sys
+
+from fewshot.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

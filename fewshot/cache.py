@@ -1,0 +1,170 @@
+"""Embeddings on disk: one SQLite file in WAL mode, shared safely by any number of processes.
+
+A key is the SHA-256 of everything the value depends on (weights, transform, precision, device type, batch shape, torch
+version) followed by the digest of the picture's bytes. Whatever goes wrong with the file, embeddings are computed instead.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS embeddings (key BLOB PRIMARY KEY, value BLOB NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE INDEX IF NOT EXISTS by_use ON embeddings (used)",
+)
+_DAY = 86_400
+DEFAULT_MAX_BYTES = 2 << 30
+
+
+def default_cache_path() -> Path:
+    """`$FEWSHOT_CACHE/embeddings.sqlite`, or below the user's cache folder."""
+    root = os.environ.get("FEWSHOT_CACHE") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "fewshot"
+    )
+    return Path(root) / "embeddings.sqlite"
+
+
+@dataclass(frozen=True)
+class CacheInfo:
+    """What the cache holds: its file, the number of embeddings, and bytes on disk."""
+
+    path: Path
+    entries: int
+    bytes: int
+    max_bytes: int
+
+
+class EmbeddingCache:
+    """(key, float32 vector) pairs on disk. Any failure of the file turns it off with one warning: it only saves time."""
+
+    def __init__(self, path: str | Path | None = None, *, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
+        """Args: path: the SQLite file, `default_cache_path()` by default. max_bytes: entries longest unused go beyond it."""
+        self.path = Path(path) if path is not None else default_cache_path()
+        self.max_bytes = max_bytes
+        self._local = threading.local()
+        self._broken = False
+        self._lock = threading.Lock()
+        self._connections: list[sqlite3.Connection] = []
+
+    def _connection(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None or self._local.pid != os.getpid():  # a connection must not cross a fork
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(self.path, timeout=10, check_same_thread=False, isolation_level=None)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            for statement in _SCHEMA:
+                connection.execute(statement)
+            self._local.connection, self._local.pid = connection, os.getpid()
+            with self._lock:
+                self._connections.append(connection)
+        return connection
+
+    def _give_up(self, error: Exception) -> None:
+        if not self._broken:
+            self._broken = True
+            warnings.warn(
+                f"the embedding cache {self.path} cannot be used ({error}); going on without it. 'fewshot cache clear' makes a new one",
+                stacklevel=4,
+            )
+
+    def get(self, key: bytes) -> npt.NDArray[np.float32] | None:
+        """The vector (D,) stored under `key`, or None."""
+        if self._broken:
+            return None
+        try:
+            row = self._connection().execute("SELECT value FROM embeddings WHERE key = ?", (key,)).fetchone()
+        except (sqlite3.Error, OSError) as error:
+            self._give_up(error)
+            return None
+        return None if row is None else np.frombuffer(row[0], dtype="<f4")
+
+    def put(self, entries: Mapping[bytes, npt.NDArray[np.float32]]) -> None:
+        """Store vectors (D,) by key, in one transaction."""
+        now = int(time.time()) // _DAY
+        self._write(
+            "INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?)",
+            [(key, np.ascontiguousarray(value, dtype="<f4").tobytes(), now) for key, value in entries.items()],
+        )
+
+    def touch(self, keys: Iterable[bytes]) -> None:
+        """Note that these entries were used today, so that eviction takes others first."""
+        now = int(time.time()) // _DAY
+        self._write("UPDATE embeddings SET used = ? WHERE key = ? AND used < ?", [(now, key, now) for key in keys])
+
+    def _write(self, statement: str, rows: list[tuple[object, ...]]) -> None:
+        if self._broken or not rows:
+            return
+        try:
+            connection = self._connection()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                connection.executemany(statement, rows)
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+        except (sqlite3.Error, OSError) as error:
+            self._give_up(error)
+
+    def evict(self) -> int:
+        """Drop the entries longest unused until the rest fits `max_bytes`; returns how many went."""
+        if self._broken:
+            return 0
+        try:
+            connection = self._connection()
+            entries, size = connection.execute(
+                "SELECT COUNT(*), COALESCE(SUM(LENGTH(value) + 64), 0) FROM embeddings"
+            ).fetchone()
+            if size <= self.max_bytes:
+                return 0
+            surplus = int(entries * (1 - 0.9 * self.max_bytes / size)) + 1
+            connection.execute(
+                "DELETE FROM embeddings WHERE key IN (SELECT key FROM embeddings ORDER BY used, key LIMIT ?)",
+                (surplus,),
+            )
+            connection.execute("VACUUM")
+            return surplus
+        except (sqlite3.Error, OSError) as error:
+            self._give_up(error)
+            return 0
+
+    def info(self) -> CacheInfo:
+        """Entries and bytes on disk; zeros where there is no cache yet."""
+        if not self.path.exists():
+            return CacheInfo(self.path, 0, 0, self.max_bytes)
+        entries = 0
+        try:
+            entries = self._connection().execute("SELECT COUNT(*) FROM embeddings").fetchone()[0]
+        except (sqlite3.Error, OSError) as error:
+            self._give_up(error)
+        return CacheInfo(self.path, entries, sum(part.stat().st_size for part in self._files()), self.max_bytes)
+
+    def _files(self) -> list[Path]:
+        names = (self.path, Path(f"{self.path}-wal"), Path(f"{self.path}-shm"))
+        return [part for part in names if part.exists()]
+
+    def close(self) -> None:
+        """Close this object's connections, of every thread; it can be used again afterwards."""
+        with self._lock:
+            for connection in self._connections:
+                connection.close()
+            self._connections.clear()
+            self._local = threading.local()
+
+    def clear(self) -> None:
+        """Delete the cache's files, broken or not."""
+        self.close()
+        for part in self._files():
+            part.unlink()
+        self._broken = False

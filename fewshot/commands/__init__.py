@@ -1,0 +1,1 @@
+"""One command a file: `Options`, importable without torch, and `run(options) -> exit status`."""

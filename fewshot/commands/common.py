@@ -1,0 +1,120 @@
+"""Options that every computing command has, and what they mean."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from episodes.errors import UsageError
+
+if TYPE_CHECKING:
+    from fewshot.cache import EmbeddingCache
+    from fewshot.console import Console
+    from fewshot.encoders.base import VisionEncoder
+    from fewshot.training.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """Options common to the commands that compute."""
+
+    seed: int = 0
+    """Every random choice follows from it."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, ..."""
+    precision: Literal["auto", "32", "bf16", "16"] = "auto"
+    """Arithmetic of the encoder: bfloat16 where the hardware has it."""
+    workers: int | None = None
+    """Threads that decode pictures; one a core by default."""
+    no_cache: bool = False
+    """Neither read nor write the cache of embeddings."""
+    strict: bool = False
+    """Refuse, before anything is written, where some input cannot be read."""
+    quiet: bool = False
+    """Print only the result."""
+    json: bool = False
+    """Print one machine-readable document and nothing else."""
+
+    @property
+    def console(self) -> Console:
+        """Progress, unless it is to be quiet."""
+        from fewshot.console import Console
+
+        return Console(self.quiet or self.json)
+
+    @property
+    def cache(self) -> EmbeddingCache | None:
+        """The cache of embeddings, unless it is switched off."""
+        from fewshot.cache import EmbeddingCache
+
+        return None if self.no_cache else EmbeddingCache()
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithEncoder(Common):
+    """Options that say which encoder."""
+
+    checkpoint: Path | None = None
+    """A folder that 'fewshot train' made."""
+    backbone: str | None = None
+    """An untouched encoder instead: a CLIP name (ViT-B/32, RN50, ...), tiny, or a weights file in OpenAI's format."""
+    download_root: Path | None = None
+    """Where 'fewshot download' put the weights."""
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedEncoder:
+    """An encoder, what it is called, and the checkpoint it came from, if any."""
+
+    encoder: VisionEncoder
+    backbone: str
+    checkpoint: Checkpoint | None
+
+    @property
+    def checkpoint_name(self) -> str | None:
+        """The checkpoint's path, for reports."""
+        return str(self.checkpoint.path) if self.checkpoint else None
+
+
+def load_chosen_encoder(options: WithEncoder) -> LoadedEncoder:
+    """The encoder that the options name; says so in one plain line where it is an untouched default.
+
+    Raises:
+        UsageError: both a checkpoint and a backbone.
+    """
+    from fewshot.device import resolve_device
+
+    if options.checkpoint is not None and options.backbone is not None:
+        raise UsageError("--checkpoint and --backbone exclude each other: a checkpoint holds its own encoder")
+    device = resolve_device(options.device)
+    console = options.console
+    if options.checkpoint is not None:
+        from fewshot.training.checkpoint import load_checkpoint
+
+        loaded = load_checkpoint(options.checkpoint, device)
+        kind = "tuned" if loaded.tuned else "untouched (tuning was not better on validation)"
+        console.line(f"encoder: {kind} {loaded.backbone} of {options.checkpoint}")
+        return LoadedEncoder(loaded.encoder, loaded.backbone, loaded)
+    from fewshot.encoders import load_encoder
+
+    name = options.backbone or "ViT-B/32"
+    encoder = load_encoder(name, device=device, download_root=options.download_root)
+    console.line(f"encoder: the untouched {name}; no checkpoint was given (fewshot train makes one)")
+    return LoadedEncoder(encoder, name, None)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on standard output; numbers that are not finite become null."""
+    json.dump(_finite(document), sys.stdout, ensure_ascii=False, indent=2, allow_nan=False)
+    print()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    return [_finite(entry) for entry in value] if isinstance(value, (list, tuple)) else value

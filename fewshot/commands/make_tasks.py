@@ -1,0 +1,63 @@
+"""`fewshot make-tasks`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from fewshot.commands.common import print_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Write a directory of tasks (testB/task*/support/<class>/*, testB/task*/query/*) and its truth.csv."""
+
+    data_dir: Annotated[Path, tyro.conf.Positional]
+    """Class folders."""
+    out_dir: Annotated[Path, tyro.conf.Positional]
+    """Where testB/ and truth.csv go."""
+    tasks: int = 20
+    """How many tasks."""
+    ways: int = 5
+    """Classes a task."""
+    shots: int = 5
+    """Support pictures a class."""
+    queries: int = 15
+    """Query pictures a class."""
+    nested: bool = False
+    """Class folders lie deeper: DATA_DIR/<group>/<class>/<picture>."""
+    seed: int = 0
+    """Every random choice follows from it."""
+    quiet: bool = False
+    """Print only the result."""
+    json: bool = False
+    """Print one machine-readable document and nothing else."""
+
+
+def run(options: Options) -> int:
+    """Sample episodes and write them."""
+    from episodes import EpisodeSampler, read_class_folders, write_task_directory
+    from fewshot.console import Console
+
+    console = Console(options.quiet or options.json)
+    table = read_class_folders(options.data_dir, nested=options.nested)
+    console.line(f"{options.data_dir}: {len(table)} pictures in {len(table.class_names)} classes")
+    if table.passed_over.summary():
+        console.line(f"  {table.passed_over.summary()}")
+    sampler = EpisodeSampler(
+        table,
+        ways=options.ways,
+        shots=options.shots,
+        queries=options.queries,
+        seed=options.seed,
+        episodes=options.tasks,
+    )
+    root = Path(write_task_directory(table, sampler, options.out_dir, seed=options.seed))
+    if options.json:
+        print_json({"tasks": options.tasks, "testB": str(root / "testB"), "truth": str(root / "truth.csv")})
+    else:
+        print(f"{root / 'testB'}: {options.tasks} tasks; their truth is in {root / 'truth.csv'}")
+    return 0

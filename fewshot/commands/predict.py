@@ -1,0 +1,94 @@
+"""`fewshot predict`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from episodes.errors import DataError, UsageError
+from fewshot.commands.common import WithEncoder, load_chosen_encoder, print_json
+
+if TYPE_CHECKING:
+    from fewshot.predict import Prediction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(WithEncoder):
+    """Name the query pictures of a directory of tasks."""
+
+    test_dir: Annotated[Path, tyro.conf.Positional]
+    """The folder that holds testB/, a folder of tasks, or one task."""
+    result: Annotated[Path, tyro.conf.Positional]
+    """The CSV to write: task,image,label,confidence."""
+    classifier: str = "prototype"
+    """The few-shot method."""
+    columns: str = "task,image,label,confidence"
+    """Which columns the CSV has, in which order."""
+
+
+def run(options: Options) -> int:
+    """Predict, and write the CSV; 3 where some picture could not be read."""
+    from episodes import write_predictions
+    from fewshot.classifiers import build_classifier
+    from fewshot.predict import predict
+
+    columns = [name.strip() for name in options.columns.split(",") if name.strip()]
+    unknown = [name for name in columns if name not in ("task", "image", "label", "confidence")]
+    if unknown or not columns or len(set(columns)) < len(columns):
+        raise UsageError(f"--columns {options.columns!r}: expected distinct names out of task,image,label,confidence")
+    if not options.result.parent.is_dir():
+        raise DataError(f"{options.result}: there is no folder {options.result.parent} to write it into; make it first")
+    console = options.console
+    loaded = load_chosen_encoder(options)
+    statistics = loaded.checkpoint.statistics if loaded.checkpoint else None
+    with console.bar("pictures") as advance:
+        prediction = predict(
+            options.test_dir,
+            loaded.encoder,
+            build_classifier(options.classifier, statistics=statistics),
+            find_truth=False,
+            precision=options.precision,
+            workers=options.workers,
+            cache=options.cache,
+            progress=advance,
+        )
+    if prediction.table.passed_over.summary():
+        console.line(prediction.table.passed_over.summary())
+    name_problems(prediction, options)
+    frame = prediction.frame
+    write_predictions(frame, options.result, columns)
+    if options.json:
+        print_json(
+            {
+                "rows": len(frame),
+                "tasks": len(prediction.episodes),
+                "unreadable": sorted(prediction.unreadable),
+                "output": str(options.result),
+                "backbone": loaded.backbone,
+                "checkpoint": loaded.checkpoint_name,
+            }
+        )
+    else:
+        print(f"{options.result}: {len(frame)} pictures of {len(prediction.episodes)} tasks named")
+    return 3 if prediction.embeddings.problems else 0
+
+
+def name_problems(prediction: Prediction, options: WithEncoder) -> None:
+    """Name every unreadable picture and every class that is lost by it.
+
+    Raises:
+        DataError: there are some, and `strict`.
+    """
+    console = options.console
+    for path, problem in sorted(prediction.unreadable.items()):
+        console.warn(f"{path}: cannot be read ({problem})")
+    for task, name in prediction.lost_classes:
+        console.warn(f"{task}: class {name} has no readable support picture and cannot be predicted")
+    if options.strict and prediction.embeddings.problems:
+        raise DataError(
+            f"{len(prediction.embeddings.problems)} pictures cannot be read (named above). Mend or remove them, or go without --strict; "
+            "nothing was written"
+        )

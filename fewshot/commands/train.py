@@ -1,0 +1,34 @@
+"""`fewshot train`."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+
+from fewshot.commands.common import print_json
+from fewshot.training.config import TrainConfig as Options
+
+__all__ = ["Options", "run"]
+
+
+def run(options: Options) -> int:
+    """Train, and end with the command that predicts with the result."""
+    from fewshot.console import Console, percent
+    from fewshot.training.loop import is_main_process, train
+
+    console = Console(options.quiet or options.json)
+    result = train(options, console)
+    if not is_main_process():
+        return 0
+    command = f"fewshot predict TEST_DIR RESULT.csv --checkpoint {shlex.quote(str(result.path))}"
+    if options.json:
+        document = dataclasses.asdict(result) | {"path": str(result.path), "predict": command}
+        print_json(document)
+        return 0
+    console.line(
+        f"validation: untouched {100 * result.untouched_accuracy:.1f} %, kept {percent(result.accuracy, result.ci95)}"
+    )
+    console.line(f"checkpoint: {result.path}")
+    console.line("to name the pictures of a directory of tasks with it:")
+    print(command)
+    return 0

@@ -1,0 +1,80 @@
+"""Image encoders by name: OpenAI's CLIP models, a weights file in OpenAI's format, and the embedded `tiny`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from episodes.errors import DataError, UsageError
+from fewshot.encoders.base import VisionEncoder
+from fewshot.encoders.download import model_urls, weights_file
+from fewshot.encoders.openai_clip import build_clip, visual_from_state, wrap_visual
+from fewshot.encoders.weights import read_weights
+
+__all__ = ["VisionEncoder", "clip_state", "load_clip", "load_encoder", "visual_from_state"]
+
+TINY = "tiny"
+
+
+def clip_state(name: str, download_root: str | Path | None = None) -> tuple[dict[str, Tensor], str]:
+    """The state dict of a backbone in OpenAI's names, and where it came from.
+
+    Args:
+        name: "tiny", one of OpenAI's model names, or the path of a weights file.
+        download_root: where OpenAI's models were downloaded to.
+
+    Raises:
+        UsageError: it is neither a known name nor a file.
+        DataError: the model is known but was not downloaded, or the file is broken.
+    """
+    if name == TINY:
+        from fewshot.encoders import tiny
+
+        return tiny.expand_state_dict(read_weights(tiny.weights_path())), TINY
+    urls = model_urls()
+    if name in urls:
+        path = weights_file(name, download_root)
+        if not path.is_file():
+            raise DataError(
+                f"the weights of {name} are not on this machine: expected them at {path}. Fetch them with: fewshot download --model_name "
+                f"{name}   (nothing is downloaded unasked; the built-in encoder needs no download: --backbone tiny)"
+            )
+    else:
+        path = Path(name)
+        if not path.is_file():
+            raise UsageError(
+                f"backbone {name!r} is neither a known name nor a weights file. Known: {TINY}, {', '.join(urls)}; or the path of a file "
+                "in OpenAI's format"
+            )
+    return read_weights(path), str(path)
+
+
+def load_clip(name: str, *, device: str | torch.device = "cpu", download_root: str | Path | None = None) -> Any:
+    """The whole CLIP model (image and text side) in float32 and eval mode; for text prototypes. Raises as `clip_state`."""
+    state, source = clip_state(name, download_root)
+    return build_clip(state, source).to(device)
+
+
+def load_encoder(
+    name: str, *, device: str | torch.device = "cpu", download_root: str | Path | None = None
+) -> VisionEncoder:
+    """An image encoder in float32 and eval mode, with everything frozen (see `VisionEncoder.unfreeze_last`).
+
+    Args:
+        name: "tiny" (embedded, no download), one of OpenAI's names ("ViT-B/32", "RN50", ...), or the path of a weights file in
+            OpenAI's format (TorchScript archive, state dict, or safetensors).
+        device: where it computes.
+        download_root: where OpenAI's models were downloaded to; `~/.cache/clip` by default.
+
+    Raises:
+        UsageError: it is neither a known name nor a file.
+        DataError: the weights are not on this machine (the message gives the download command), or are broken.
+    """
+    state, source = clip_state(name, download_root)
+    visual_only = not any(key.startswith("transformer.") for key in state)
+    if visual_only:
+        return visual_from_state({k: v for k, v in state.items() if k.startswith("visual.")}, name).to(device)
+    return wrap_visual(build_clip(state, source).visual, name).to(device)

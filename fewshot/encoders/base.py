@@ -1,0 +1,113 @@
+"""What every image encoder here offers: unit-norm embeddings, a frozen trunk and a trainable tail.
+
+An encoder is a stem, a list of blocks, and a head (final norm or pooling, and projection). "The last n blocks" are trained
+together with the head; everything before them is the trunk, whose output for a fixed picture never changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Literal, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from episodes.errors import UsageError
+
+Self = TypeVar("Self", bound="VisionEncoder")
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class VisionEncoder(nn.Module):
+    """Pictures to unit-norm embeddings. It always stays in eval mode: CLIP's ResNets hold batch-norm statistics.
+
+    Subclasses provide `blocks`, `_stem`, `_run` and `_head`. Hidden states are batch-first, so that rows can be stored.
+
+    Attributes:
+        name: what it was loaded as, for messages and reports.
+        embed_dim: D, the width of an embedding.
+        image_size: pictures are (3, image_size, image_size).
+        mean, std: of the colour channels, in [0, 1].
+        n_frozen: how many blocks come before the first trainable one.
+        stem_frozen: False only after `unfreeze_last("all")`.
+    """
+
+    name: str
+    embed_dim: int
+    image_size: int
+    blocks: Sequence[nn.Module]
+    mean: tuple[float, float, float] = CLIP_MEAN
+    std: tuple[float, float, float] = CLIP_STD
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n_frozen = 0
+        self.stem_frozen = True
+
+    def _stem(self, images: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _run(self, hidden: Tensor, blocks: Sequence[nn.Module]) -> Tensor:
+        raise NotImplementedError
+
+    def _head(self, hidden: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def head_parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters behind the last block: final norm or pooling, and projection."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) normalised pictures -> (B, D) float32 embeddings of unit norm."""
+        return self.forward_tail(self.forward_trunk(images, 0), 0)
+
+    def forward_trunk(self, images: Tensor, n_frozen: int) -> Tensor:
+        """(B, 3, H, W) -> the hidden state behind the first `n_frozen` blocks, batch first."""
+        return self._run(self._stem(images), self.blocks[:n_frozen])
+
+    def forward_tail(self, hidden: Tensor, n_frozen: int) -> Tensor:
+        """The hidden state behind the first `n_frozen` blocks -> (B, D) float32 embeddings of unit norm."""
+        return F.normalize(self._head(self._run(hidden, self.blocks[n_frozen:])).float(), dim=-1)
+
+    def unfreeze_last(self, n_blocks: int | Literal["all"]) -> None:
+        """Make the last `n_blocks` blocks and the head trainable; 0 freezes everything, "all" trains the stem too.
+
+        Raises:
+            UsageError: there are fewer blocks than that, or the number is negative.
+        """
+        total = len(self.blocks)
+        count = total if n_blocks == "all" else n_blocks
+        if not 0 <= count <= total:
+            raise UsageError(
+                f"unfreeze_blocks is {count}, but {self.name} has {total} blocks: give a number from 0 to {total}, or 'all'"
+            )
+        self.requires_grad_(n_blocks == "all")
+        self.n_frozen = total - count
+        self.stem_frozen = n_blocks != "all"
+        if count:
+            for block in self.blocks[self.n_frozen :]:
+                block.requires_grad_(True)
+            for parameter in self.head_parameters():
+                parameter.requires_grad_(True)
+
+    def train(self: Self, mode: bool = True) -> Self:
+        """Stays in eval mode whatever is asked: batch-norm statistics belong to the pretrained weights."""
+        return super().train(False)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of every weight with its name, shape and type: two encoders that differ anywhere differ here."""
+        digest = hashlib.sha256(f"{type(self).__name__} {self.image_size} {self.mean} {self.std}".encode())
+        for key, tensor in sorted(self.state_dict().items()):
+            digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            raw = tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8)
+            digest.update(raw.numpy().data)
+        return digest.hexdigest()

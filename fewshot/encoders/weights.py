@@ -1,0 +1,148 @@
+"""Read a weights file as tensors and nothing else: no code in it ever runs.
+
+OpenAI's releases are TorchScript archives: a zip of raw tensor storages, a pickle that arranges them, and code. The pickle is
+read with an allow-list that knows tensors and containers; the code is not read at all. Plain state dicts go through
+`torch.load(weights_only=True)`, and `.safetensors` files are safe by design.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from episodes.errors import DataError
+
+_STORAGES = {
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+}
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+
+
+class _Node:
+    """Stands for a scripted module: only its attributes are kept."""
+
+    def __setstate__(self, state: Any) -> None:
+        self.attributes = state if isinstance(state, dict) else {}
+
+
+def _rebuild_tensor(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
+    return storage.as_strided(size, stride, offset)
+
+
+def _rebuild_parameter(data: Tensor, *_: Any) -> Tensor:
+    return data
+
+
+def _as_list(values: Any) -> list[Any]:
+    return list(values)
+
+
+class _ArchiveUnpickler(pickle.Unpickler):
+    """Unpickles the object tree of a TorchScript archive; anything but tensors, containers and module shells is refused."""
+
+    def __init__(self, file: BinaryIO, archive: zipfile.ZipFile, root: str) -> None:
+        super().__init__(file)
+        self._archive, self._root = archive, root
+        self._loaded: dict[str, Tensor] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "__torch__" or module.startswith("__torch__."):
+            return type(name, (_Node,), {})
+        if module == "torch" and name in _STORAGES:
+            return _STORAGES[name]
+        if module == "torch._utils" and name in ("_rebuild_tensor_v2", "_rebuild_tensor"):
+            return _rebuild_tensor
+        if module == "torch._utils" and name == "_rebuild_parameter":
+            return _rebuild_parameter
+        if module == "collections" and name == "OrderedDict":
+            return OrderedDict
+        if module == "torch.jit._pickle" and name in (
+            "build_intlist",
+            "build_tensorlist",
+            "build_doublelist",
+            "build_boollist",
+        ):
+            return _as_list
+        raise pickle.UnpicklingError(f"it refers to {module}.{name}, which a weights file has no need of")
+
+    def persistent_load(self, pid: Any) -> Tensor:
+        _, dtype, key, _, count = pid
+        if key not in self._loaded:
+            raw = bytearray(self._archive.read(f"{self._root}data/{key}"))
+            self._loaded[key] = torch.frombuffer(raw, dtype=dtype)[:count] if raw else torch.empty(0, dtype=dtype)
+        return self._loaded[key]
+
+
+def _flatten(node: _Node, prefix: str, into: dict[str, Tensor]) -> None:
+    for key, value in node.attributes.items():
+        if isinstance(value, Tensor):
+            into[prefix + key] = value
+        elif isinstance(value, _Node):
+            _flatten(value, f"{prefix}{key}.", into)
+
+
+def _read_torchscript(path: Path, archive: zipfile.ZipFile, pickle_name: str) -> dict[str, Tensor]:
+    with archive.open(pickle_name) as file:
+        tree = _ArchiveUnpickler(file, archive, pickle_name.removesuffix("data.pkl")).load()  # type: ignore[arg-type]
+    if not isinstance(tree, _Node):
+        raise DataError(f"{path}: expected a scripted module, found {type(tree).__name__}")
+    state: dict[str, Tensor] = {}
+    _flatten(tree, "", state)
+    # Attention masks are attributes of the scripted blocks, not part of the state dict.
+    return {key: value for key, value in state.items() if not key.endswith("attn_mask")}
+
+
+def _unwrap(loaded: Any, path: Path) -> dict[str, Tensor]:
+    """The state dict itself, out of the dictionaries in which training scripts keep it."""
+    for key in _WRAPPERS:
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+    if not isinstance(loaded, dict) or not any(isinstance(value, Tensor) for value in loaded.values()):
+        raise DataError(f"{path}: expected a dictionary of tensors (a state dict), found {type(loaded).__name__}")
+    return {str(key).removeprefix("module."): value for key, value in loaded.items() if isinstance(value, Tensor)}
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a weights file by name: a TorchScript archive, a plain state dict, or `.safetensors`.
+
+    Raises:
+        DataError: the file is missing, broken, or holds anything but tensors; the message names the path.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such weights file")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return dict(load_file(path))
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+                pickles = [name for name in names if name.endswith("/data.pkl") and name.count("/") == 1]
+                if pickles and any(name == pickles[0].replace("data.pkl", "constants.pkl") for name in names):
+                    return _read_torchscript(path, archive, pickles[0])
+        return _unwrap(torch.load(path, map_location="cpu", weights_only=True), path)
+    except DataError:
+        raise
+    except Exception as error:  # every way in which a file can be broken ends in one message with its path
+        size = path.stat().st_size
+        raise DataError(
+            f"{path}: cannot be read as weights ({size:,} bytes; {type(error).__name__}: {str(error)[:200]}). Expected a file in OpenAI's "
+            "format (TorchScript archive or state dict) or .safetensors; a download that broke off looks like this: fetch it again"
+        ) from error

@@ -1,0 +1,41 @@
+"""The residual classifier over the training classes: the joint objective's second half."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ResidualClassifier(nn.Module):
+    """fc2(z + dropout(relu(fc1(z)))): two fully connected layers with a residual connection, D -> D -> C."""
+
+    def __init__(self, embed_dim: int, n_classes: int, dropout: float = 0.1) -> None:
+        """Args: embed_dim: D. n_classes: C, at least 1. dropout: share of the hidden units dropped in training.
+
+        Raises:
+            ValueError: a size below 1, or a dropout outside [0, 1).
+        """
+        super().__init__()
+        if embed_dim < 1 or n_classes < 1 or not 0 <= dropout < 1:
+            raise ValueError(
+                f"ResidualClassifier needs sizes >= 1 and dropout in [0, 1), got {embed_dim}, {n_classes}, {dropout}"
+            )
+        self.dropout = dropout
+        self.fc1 = nn.Linear(embed_dim, embed_dim)
+        self.fc2 = nn.Linear(embed_dim, n_classes)
+
+    def forward(self, embeddings: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """(B, D) embeddings -> (B, C) logits.
+
+        Args:
+            embeddings: unit-norm embeddings, float32.
+            generator: draws the dropout mask in training mode (on the CPU, whatever the device); None draws from torch's
+                global generator.
+        """
+        hidden = F.relu(self.fc1(embeddings))
+        if self.training and self.dropout:
+            kept = torch.rand(hidden.shape, generator=generator) >= self.dropout
+            hidden = hidden * kept.to(hidden.device) / (1 - self.dropout)
+        logits: Tensor = self.fc2(embeddings + hidden)
+        return logits

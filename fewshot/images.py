@@ -1,0 +1,96 @@
+"""Picture files to tensors: one way to decode, and CLIP's test transform.
+
+Decoding is the same for every picture: first frame, EXIF orientation applied, transparency over white, 16-bit scaled to
+8-bit, then RGB. Tensors stay uint8 until they reach the encoder's device: a quarter of the bytes to move.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from fewshot.encoders.base import VisionEncoder
+
+Pixels = npt.NDArray[np.uint8]
+_SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+
+
+class UnreadableImage(ValueError):
+    """A file that cannot be decoded as a picture; the message says why, the caller knows the path."""
+
+
+def decode(data: bytes) -> Image.Image:
+    """The bytes of a picture file -> an upright RGB picture.
+
+    Raises:
+        UnreadableImage: empty, truncated, not a picture, or implausibly large.
+    """
+    if not data:
+        raise UnreadableImage("the file is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns about large or odd files; what cannot be decoded raises
+            image = Image.open(io.BytesIO(data))
+            image.load()
+            return to_rgb(ImageOps.exif_transpose(image))
+    except Exception as error:  # Pillow's decoders raise many kinds on broken files
+        raise UnreadableImage(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__) from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any Pillow mode -> RGB, the same way every time: transparency over white, 16 bits and floats scaled to 8 bits."""
+    if image.mode in _SIXTEEN_BIT:
+        values = np.asarray(image).astype(np.int64)
+        top = 65535 if image.mode != "I" or values.max(initial=0) > 255 else 255
+        return Image.fromarray((np.clip(values, 0, top) * 255 // top).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        floats = np.nan_to_num(np.asarray(image, dtype=np.float64))
+        scale = 255.0 if floats.max(initial=0.0) <= 1.0 else 1.0
+        return Image.fromarray(np.clip(floats * scale, 0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        layers = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def resize_and_crop(image: Image.Image, size: int) -> Pixels:
+    """CLIP's test transform: shorter side to `size` (bicubic, antialiased), centre crop -> (3, size, size) uint8.
+
+    The same arithmetic as the `clip` package's `Resize` and `CenterCrop` on the same RGB picture.
+    """
+    width, height = image.size
+    short = min(width, height)
+    if short != size:
+        longer = int(size * max(width, height) / short)
+        image = image.resize((size, longer) if width <= height else (longer, size), Image.Resampling.BICUBIC)
+        width, height = image.size
+    left, top = int(round((width - size) / 2.0)), int(round((height - size) / 2.0))
+    pixels = np.asarray(image.crop((left, top, left + size, top + size)))
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def normalise(pixels: Tensor, encoder: VisionEncoder) -> Tensor:
+    """(..., 3, H, W) uint8 -> float32, scaled to [0, 1], minus the encoder's mean, over its standard deviation."""
+    mean = torch.tensor(encoder.mean, device=pixels.device).view(3, 1, 1)
+    std = torch.tensor(encoder.std, device=pixels.device).view(3, 1, 1)
+    return pixels.float().div_(255).sub_(mean).div_(std)
+
+
+def read_bytes(item: Any) -> bytes:
+    """The bytes of a picture file.
+
+    Raises:
+        UnreadableImage: the file cannot be opened.
+    """
+    try:
+        return Path(item).read_bytes()
+    except (OSError, TypeError) as error:
+        raise UnreadableImage(f"{type(error).__name__}: {error}") from error

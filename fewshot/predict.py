@@ -1,0 +1,99 @@
+"""From a directory of tasks to named pictures: every distinct picture through the encoder once, then one classification."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from episodes import Episode, ImageTable, Results, evaluate, read_task_directory
+from fewshot.cache import EmbeddingCache
+from fewshot.classifiers.base import Classifier
+from fewshot.device import Precision
+from fewshot.embeddings import Embeddings, Progress, embed_images
+from fewshot.encoders.base import VisionEncoder
+from fewshot.scoring import FeatureScorer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The named pictures, and what stood in the way.
+
+    Attributes:
+        table: every picture of the tasks.
+        episodes: the tasks.
+        embeddings: of `table`'s rows.
+        results: answers in the order of the CSV.
+    """
+
+    table: ImageTable
+    episodes: Sequence[Episode]
+    embeddings: Embeddings
+    results: Results
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """task, image, label, confidence, truth: a row for every query picture."""
+        return self.results.to_frame(self.table)
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """Path -> what was wrong, of every picture that could not be read."""
+        paths = self.table.paths(self.embeddings.problems)
+        return dict(zip(paths, self.embeddings.problems.values(), strict=True))
+
+    @property
+    def lost_classes(self) -> list[tuple[str, str]]:
+        """(task, class) of every class whose support pictures are all unreadable: it cannot be predicted."""
+        if not self.embeddings.problems:
+            return []
+        readable = self.embeddings.readable.numpy()
+        lost = []
+        for episode in self.episodes:
+            left = np.bincount(episode.support_labels[readable[episode.support]], minlength=len(episode.class_names))
+            lost += [(episode.name, episode.class_names[label]) for label in np.flatnonzero(left == 0)]
+        return lost
+
+
+def predict(
+    test_dir: str | Path,
+    encoder: VisionEncoder,
+    classifier: Classifier,
+    *,
+    truth: str | Path | None = None,
+    find_truth: bool = True,
+    precision: Precision = "auto",
+    workers: int | None = None,
+    cache: EmbeddingCache | None = None,
+    progress: Progress | None = None,
+) -> Prediction:
+    """Name the query pictures of every task below `test_dir`.
+
+    Args:
+        test_dir: the folder that holds `testB/`, a folder of tasks, or one task.
+        encoder: on the device that is to compute.
+        classifier: the few-shot method.
+        truth, find_truth: see `episodes.read_task_directory`.
+        precision, workers, cache, progress: see `fewshot.embed_images`.
+
+    Raises:
+        DataError: no tasks, or a task without support or query.
+    """
+    table, episodes = read_task_directory(test_dir, truth, find_truth=find_truth)
+    embeddings = embed_images(
+        encoder, table.items, precision=precision, workers=workers, cache=cache, progress=progress
+    )
+    results = evaluate(episodes, FeatureScorer(embeddings, classifier, device=encoder.device))
+    return Prediction(table, episodes, embeddings, results)
+
+
+def relabel(prediction: Prediction, results: Results) -> Prediction:
+    """The same tasks with another classifier's answers."""
+    return dataclasses.replace(prediction, results=results)

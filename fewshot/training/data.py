@@ -1,0 +1,73 @@
+"""The folders of a run: read, checked against each other, and split."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from episodes import ImageTable, read_class_folders
+from episodes.errors import DataError
+from fewshot.console import Console
+from fewshot.training.config import TrainConfig, plan_episodes, upper
+from fewshot.training.validation import Split, split_validation
+
+
+def default_workers(workers: int | None) -> int:
+    """As many as cores, at most 8."""
+    return min(8, os.cpu_count() or 1) if workers is None else workers
+
+
+def read_split(config: TrainConfig, console: Console) -> Split:
+    """Training and validation pictures; says what was passed over, and what the folders share.
+
+    Raises:
+        DataError: a folder is missing or empty, or `strict` and the folders share classes or pictures.
+    """
+    train = _read(config, config.train_data, console)
+    if config.val_data is None:
+        per_class = upper(config.shot_range) + config.queries
+        planned = plan_episodes(config, len(train), int((train.counts >= per_class).sum()))
+        split = split_validation(train, config.seed, max(upper(planned.ways), config.val_ways))
+    else:
+        validation = _read(config, config.val_data, console)
+        split = Split(train, validation, f"validation on {len(validation.class_names)} classes of {config.val_data}")
+        _guard(train, validation, config, console)
+    console.line(split.note)
+    return split
+
+
+def _read(config: TrainConfig, root: os.PathLike[str], console: Console) -> ImageTable:
+    table = read_class_folders(root, nested=config.nested, min_images=config.min_images)
+    console.line(f"{root}: {len(table)} pictures in {len(table.class_names)} classes")
+    if table.passed_over.summary():
+        console.line(f"  {table.passed_over.summary()}")
+    return table
+
+
+def _guard(train: ImageTable, validation: ImageTable, config: TrainConfig, console: Console) -> None:
+    """Tell, or with `strict` refuse, classes and pictures that training and validation share."""
+    from episodes.leakage import identical_pictures, shared_class_names
+
+    shared = shared_class_names(train, validation)
+    same = identical_pictures(train, validation)
+    found = []
+    if shared:
+        found.append(f"{len(shared)} class names, such as {', '.join(list(shared)[:3])}")
+    if same:
+        found.append(f"{len(same)} identical pictures")
+    if found:
+        text = f"{config.train_data} and {config.val_data} share {' and '.join(found)}: validation will look better than it is"
+        if config.strict:
+            raise DataError(f"{text}. Separate them, or go without --strict")
+        console.warn(text)
+
+
+def select_statistics_rows(table: ImageTable, seed: int, most: int = 10_000) -> list[int]:
+    """At most `most` seeded rows, for the training classes' statistics."""
+    from episodes.keyed import fold
+
+    if len(table) <= most:
+        return list(range(len(table)))
+    keys = fold(fold(0, seed & (1 << 63) - 1), np.arange(len(table)))
+    return sorted(int(row) for row in np.argsort(keys, kind="stable")[:most])

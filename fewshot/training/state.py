@@ -1,0 +1,100 @@
+"""What a run needs to go on after a kill as if nothing had happened: one file, replaced after each epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewshot.training.checkpoint import RESUME, load_tensors, save_tensors
+from fewshot.training.metrics import Row
+from fewshot.training.model import EpisodicModel
+from fewshot.training.optimiser import trained_parameters
+
+
+@dataclass
+class RunState:
+    """Where a run is.
+
+    Attributes:
+        epoch: epochs done.
+        best_epoch: the one with the highest validation accuracy; 0 before the first.
+        best_accuracy: its accuracy.
+        best: its tuned encoder weights.
+        best_head: its classifier and scale.
+        rows: metrics so far.
+        seconds: of training so far.
+        named: unreadable pictures that were named already.
+        scaler: of float16 training.
+    """
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best_accuracy: float = -1.0
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_head: dict[str, Tensor] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+    seconds: float = 0.0
+    named: dict[str, str] = field(default_factory=dict)
+    scaler: dict[str, Any] = field(default_factory=dict)
+
+
+def tuned_weights(model: EpisodicModel) -> dict[str, Tensor]:
+    """Copies of the encoder's trainable tensors, by their name in the encoder."""
+    return {n: p.detach().cpu().clone() for n, p in model.encoder.named_parameters() if p.requires_grad}
+
+
+def head_weights(model: EpisodicModel) -> dict[str, Tensor]:
+    """Copies of the classifier's tensors and the scale."""
+    copies = {f"classifier.{n}": v.detach().cpu().clone() for n, v in model.classifier.state_dict().items()}
+    return {**copies, "log_scale": model.log_scale.detach().cpu().clone()}
+
+
+def load_head(model: EpisodicModel, values: dict[str, Tensor]) -> None:
+    """Put `head_weights` back."""
+    parts = {name.removeprefix("classifier."): v for name, v in values.items() if name.startswith("classifier.")}
+    model.classifier.load_state_dict(parts)
+    model.log_scale.data.copy_(values["log_scale"])
+
+
+def save_state(folder: Path, state: RunState, model: EpisodicModel, optimiser: torch.optim.Optimizer) -> None:
+    """Write resume.safetensors."""
+    tensors = {f"model.{name}": value.detach() for name, value in trained_parameters(model).items()}
+    names = {parameter: name for name, parameter in trained_parameters(model).items()}
+    for parameter, moments in optimiser.state.items():
+        for key, value in moments.items():
+            tensors[f"optimiser.{key}.{names[parameter]}"] = torch.as_tensor(value)
+    tensors |= {f"best.{name}": value for name, value in state.best.items()}
+    tensors |= {f"best_head.{name}": value for name, value in state.best_head.items()}
+    note = {
+        key: getattr(state, key)
+        for key in ("epoch", "best_epoch", "best_accuracy", "rows", "seconds", "named", "scaler")
+    }
+    save_tensors(tensors, folder / RESUME, note)
+
+
+def load_state(folder: Path, model: EpisodicModel, optimiser: torch.optim.Optimizer) -> RunState:
+    """Read resume.safetensors into the model and the optimiser; a run killed before its first epoch starts over.
+
+    Raises:
+        DataError: the file is broken.
+    """
+    if not (folder / RESUME).is_file():
+        return RunState()
+    tensors, note = load_tensors(folder / RESUME)
+    state = RunState(**note)
+    for name, parameter in trained_parameters(model).items():
+        parameter.data.copy_(tensors.pop(f"model.{name}"))
+        moments = {}
+        for key in ("step", "exp_avg", "exp_avg_sq"):
+            stored = tensors.pop(f"optimiser.{key}.{name}", None)
+            if stored is not None:
+                moments[key] = stored if key == "step" else stored.to(parameter.device)
+        if moments:
+            optimiser.state[parameter] = moments
+    state.best = {n.removeprefix("best."): v for n, v in tensors.items() if n.startswith("best.")}
+    state.best_head = {n.removeprefix("best_head."): v for n, v in tensors.items() if n.startswith("best_head.")}
+    return state

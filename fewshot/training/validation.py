@@ -1,0 +1,124 @@
+"""Few-shot accuracy on fixed episodes of held-out classes: what training is steered by."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from episodes import EpisodeSampler, ImageTable, Results, evaluate
+from episodes.errors import DataError
+from episodes.keyed import keyed_bits
+from fewshot.cache import EmbeddingCache
+from fewshot.classifiers.prototype import Prototype
+from fewshot.device import Precision
+from fewshot.embeddings import Embeddings, embed_images
+from fewshot.encoders.base import VisionEncoder
+from fewshot.scoring import FeatureScorer
+from fewshot.training.config import TrainConfig, upper
+
+MOST_PICTURES = 4000  # of the validation folder: more would cost an epoch's time and move no decision
+
+
+def _keyed_order(n: int, *keys: int | str) -> list[int]:
+    return sorted(range(n), key=lambda i: keyed_bits(*keys, i))
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Training and validation tables, and a sentence for the user on how they came about."""
+
+    train: ImageTable
+    validation: ImageTable
+    note: str
+
+
+def split_validation(table: ImageTable, seed: int, at_least: int) -> Split:
+    """Hold out a seeded tenth of the classes, at least `at_least`; of few classes, a fifth of each class's pictures instead.
+
+    Args:
+        table: the training folder.
+        seed: of the choice.
+        at_least: ways of the training or validation episodes, whichever is more.
+
+    Raises:
+        DataError: there is nothing to hold out.
+    """
+    classes = len(table.class_names)
+    held = max(math.ceil(classes / 10), at_least)
+    if classes >= 2 * held:
+        order = _keyed_order(classes, seed, "validation classes")
+        chosen, rest = sorted(order[:held]), sorted(order[held:])
+        note = f"{held} of {classes} classes held out for validation (give --val_data to choose them yourself)"
+        return Split(table.select_classes(rest), table.select_classes(chosen), note)
+    rows_train: list[int] = []
+    rows_held: list[int] = []
+    for label in range(classes):
+        rows = table.rows_of(label)
+        order = _keyed_order(len(rows), seed, "validation pictures", label)
+        n_held = len(rows) // 5
+        rows_held += [int(rows[i]) for i in sorted(order[:n_held])]
+        rows_train += [int(rows[i]) for i in sorted(order[n_held:])]
+    if not rows_held:
+        raise DataError(
+            f"{classes} classes are too few to hold some out for validation, and their pictures too: give --val_data"
+        )
+    note = (
+        f"{classes} classes are too few to hold {held} of them out: a fifth of each class's pictures is held out instead, so validation "
+        "measures known classes (give --val_data for unseen ones)"
+    )
+    return Split(table.select_rows(rows_train), table.select_rows(rows_held), note)
+
+
+class Validation:
+    """Fixed episodes over the validation pictures; each picture is embedded once a measurement."""
+
+    def __init__(self, table: ImageTable, config: TrainConfig, workers: int, cache: EmbeddingCache | None) -> None:
+        """Args: table: validation classes. workers: decoding threads. cache: used for the untouched encoder only.
+
+        Raises:
+            DataError: no classes with enough pictures for an episode.
+        """
+        per_class = max(2, MOST_PICTURES // max(1, len(table.class_names)))
+        kept: list[int] = []
+        for label in range(len(table.class_names)):
+            rows = table.rows_of(label)
+            order = (
+                _keyed_order(len(rows), config.seed, "validation cap", label)[:per_class]
+                if len(rows) > per_class
+                else range(len(rows))
+            )
+            kept += sorted(int(rows[i]) for i in order)
+        self.table = table.select_rows(kept)
+        self.shots = config.val_shots or upper(config.shot_range)
+        counts = np.sort(self.table.counts)[::-1]
+        usable = int((counts > self.shots).sum())
+        if usable < 2:
+            raise DataError(
+                f"validation needs at least 2 classes with more than {self.shots} pictures, found {usable} (of {len(counts)} classes)"
+            )
+        self.ways = min(config.val_ways, usable)
+        self.queries = int(min(config.val_queries, counts[self.ways - 1] - self.shots))
+        self._config, self._workers, self._cache = config, workers, cache
+
+    def episodes(self, purpose: int = 0) -> EpisodeSampler:
+        """The episodes; another `purpose` gives others of the same kind."""
+        return EpisodeSampler(
+            self.table,
+            ways=self.ways,
+            shots=self.shots,
+            queries=self.queries,
+            seed=keyed_bits(self._config.seed, "validation", purpose) >> 1,
+            episodes=self._config.val_episodes,
+        )
+
+    def embed(self, encoder: VisionEncoder, *, cached: bool = False) -> Embeddings:
+        """Embeddings of all validation pictures."""
+        precision: Precision = self._config.precision
+        cache = self._cache if cached else None
+        return embed_images(encoder, self.table.items, precision=precision, workers=self._workers, cache=cache)
+
+    def measure(self, embeddings: Embeddings, purpose: int = 0) -> Results:
+        """Accuracy of the prototype classifier over the fixed episodes."""
+        return evaluate(self.episodes(purpose), FeatureScorer(embeddings, Prototype()))
