@@ -10,8 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fewshot.classifiers.base import Classifier, Statistics
     from fewshot.classifiers.balance import ImbalanceWarning
+    from fewshot.classifiers.base import Classifier, Statistics
 
 INDUCTIVE: tuple[str, ...] = ("prototype", "simpleshot", "tip", "gda", "ridge", "logistic", "lp++", "nearest")
 TRANSDUCTIVE: tuple[str, ...] = (
@@ -61,15 +61,12 @@ __all__ = [
 ]
 
 
-def build_classifier(
-    name: str, *, statistics: Statistics | None = None, scale: float | None = None
-) -> Classifier:
+def build_classifier(name: str, *, statistics: Statistics | None = None, scale: float | None = None) -> Classifier:
     """Make the classifier called ``name`` on the command line, with its default settings.
-
-    ``statistics`` are those of the training classes (ignored where a classifier has no use for them); ``scale``
+     ``statistics`` are those of the training classes (ignored where a classifier has no use for them); ``scale``
     multiplies the classifier's scores before the softmax, None keeps the classifier's own default.
 
-    Raises ``UsageError`` for an unknown name, and where statistics are needed and missing.
+        Raises ``UsageError`` for an unknown name, and where statistics are needed and missing.
     """
     from episodes.errors import UsageError
 

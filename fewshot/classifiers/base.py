@@ -35,12 +35,11 @@ class Classifier(Protocol):
         class_text: Tensor | None = None,
     ) -> Tensor:
         """Score every query of every task.
-
-        ``support`` (T, S, D) and ``support_labels`` (T, S) with -1 = padding; ``query`` (T, Q, D) and ``query_mask``
+         ``support`` (T, S, D) and ``support_labels`` (T, S) with -1 = padding; ``query`` (T, Q, D) and ``query_mask``
         (T, Q) bool, False = padding; ``class_text`` (T, N, D) embedded class names, or None. Padded rows may hold any
         finite value. Every class needs at least one support picture (``DataError`` otherwise).
 
-        Returns (T, Q, N) log-probabilities, float32; rows of padded queries are finite and mean nothing.
+                Returns (T, Q, N) log-probabilities, float32; rows of padded queries are finite and mean nothing.
         """
         ...
 
@@ -52,6 +51,14 @@ class Statistics:
     mean: Tensor  # (D,) over all pictures
     covariance: Tensor  # (D, D) within classes: the mean outer product of deviations from the own class's mean
     count: int  # pictures behind them
+
+    def check_width(self, width: int) -> None:
+        """Raise ``DataError`` unless the statistics are of features as wide as ``width``."""
+        if len(self.mean) != width:
+            raise DataError(
+                f"the training-class statistics are of features of width {len(self.mean)}, these have {width}: "
+                "they belong to another encoder; compute them again with this one"
+            )
 
     def to_tensors(self, prefix: str = _PREFIX) -> dict[str, Tensor]:
         """Tensors for a safetensors file; ``prefix`` lets several sets share one file."""
@@ -84,9 +91,9 @@ class Statistics:
 
 def class_statistics(features: Tensor, labels: Tensor) -> Statistics:
     """Statistics of ``features`` (n, D) whose classes are ``labels`` (n,); pictures labelled -1 are left out.
-
-    Sums run in float64, the result is float32. The covariance divides by n, as scikit-learn's
-    ``LinearDiscriminantAnalysis`` does with empirical priors. Raises ``DataError`` where shapes differ or nothing is left.
+     Sums run in float64, the result is float32. The covariance divides by n, as scikit-learn's
+    ``LinearDiscriminantAnalysis`` does with empirical priors. Raises ``DataError`` where shapes differ or nothing
+    is left.
     """
     if features.ndim != 2 or labels.shape != features.shape[:1]:
         raise DataError(

@@ -21,7 +21,8 @@ def working(features: Tensor) -> Tensor:
 
 def norms(features: Tensor) -> Tensor:
     """Euclidean norms (..., 1), never zero."""
-    return torch.linalg.vector_norm(features, dim=-1, keepdim=True).clamp_min(EPSILON)
+    lengths: Tensor = torch.linalg.vector_norm(features, dim=-1, keepdim=True)
+    return lengths.clamp_min(EPSILON)
 
 
 def unit(features: Tensor) -> Tensor:
@@ -72,11 +73,47 @@ def squared_distances(query: Tensor, anchors: Tensor) -> Tensor:
 
 
 def log_probabilities(scores: Tensor) -> Tensor:
-    """Softmax of ``scores`` (..., N) as float32 logarithms; scores that differ by rounding alone become equal.
-
+    """Softmax of ``scores`` (..., N) as float32 logarithms; scores that differ by rounding alone become
+       equal.
     Equal scores must come out equal, for then ``argmax`` gives the first class whatever the order of summation.
     """
     top = scores.amax(-1, keepdim=True)
     gap = scores - top
     gap = torch.where(gap > -TIE * top.abs().clamp_min(1), torch.zeros_like(gap), gap)
     return gap.log_softmax(-1).float()
+
+
+def soft_assignments(scores: Tensor) -> Tensor:
+    """Softmax of ``scores`` (..., N) as probabilities, in their own precision."""
+    return scores.softmax(-1)
+
+
+def first_best(scores: Tensor) -> Tensor:
+    """Marks the best class of each row (..., N), the first of those that tie: bool."""
+    top = scores.amax(-1, keepdim=True)
+    best = scores >= top - TIE * top.abs().clamp_min(1)
+    return best & (best.cumsum(-1) == 1)
+
+
+def neighbour_graph(rows: Tensor, columns: Tensor, row_mask: Tensor, column_mask: Tensor, count: int) -> Tensor:
+    """One where a column is among the ``count`` nearest (by cosine, unit features) of a row: (T, n, m); never
+    itself, never padding.
+    """
+    similarity = torch.bmm(rows, columns.transpose(1, 2))
+    similarity.diagonal(dim1=1, dim2=2).fill_(-torch.inf)
+    similarity = similarity.masked_fill(~column_mask.unsqueeze(1), -torch.inf)
+    nearest = similarity.topk(min(count, similarity.shape[-1]), dim=-1)
+    graph = torch.zeros_like(similarity).scatter_(-1, nearest.indices, (nearest.values > -torch.inf).to(rows.dtype))
+    return graph * row_mask.unsqueeze(-1)
+
+
+def centre_on_task(support: Tensor, query: Tensor, known: Tensor, query_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Unit-norm support and queries after subtracting the mean over all of the task's pictures, support and
+        query alike.
+     Encoders give features a large common part; without it cosines spread over their whole range, and one
+    temperature serves every encoder. ``known`` (T, S) and ``query_mask`` (T, Q) mark what is not padding.
+    """
+    features = torch.cat([support, query], 1)
+    weight = torch.cat([known, query_mask], 1).unsqueeze(-1).to(features.dtype)
+    centred = unit(features - weighted_means(weight, features))
+    return centred[:, : support.shape[1]], centred[:, support.shape[1] :]

@@ -1,0 +1,73 @@
+"""Gaussian discriminant analysis: all classes share one covariance, learned where there is data for it.
+ Wang et al., A Hard-to-Beat Baseline for Training-free CLIP-based Adaptation, 2024, arXiv 2402.04087;
+Fisher's linear discriminant. The paper takes the covariance from the task's own support set; at one shot that
+is zero and every class ties. Here it is the training classes' within-class covariance, which says how
+pictures of one class differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from fewshot.classifiers import maths
+from fewshot.classifiers.base import Statistics
+
+
+def shrunk_precision(covariance: Tensor, shrinkage: float) -> Tensor:
+    """Inverse of (1 - s) C + s tr(C)/D I for a covariance C (D, D); float64. The identity where C is zero."""
+    c = covariance.to(torch.float64)
+    identity = torch.eye(len(c), dtype=c.dtype, device=c.device)
+    variance = c.diagonal().mean()
+    if float(variance) <= 0:
+        return identity
+    # A trace of the identity is kept whatever the shrinkage: a feature that never varies must not be
+    # infinitely telling.
+    floor = max(shrinkage, 1e-6)
+    return torch.cholesky_inverse(torch.linalg.cholesky((1 - floor) * c + floor * variance * identity))
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianDiscriminant:
+    """Score = ``scale`` x log-density of the query under N(class mean, shared covariance), up to a constant;
+        equal priors.
+     ``shrinkage`` mixes the covariance with the identity as scikit-learn's ``LinearDiscriminantAnalysis`` does;
+    None is the paper's ((n - 1) C + tr(C) I): a share D / (n - 1 + D) of the identity, for n training pictures.
+    """
+
+    statistics: Statistics
+    shrinkage: float | None = None
+    scale: float = 1.0
+    transductive: ClassVar[bool] = False
+    precision: Tensor = field(init=False, repr=False)  # (D, D) float64, once for all tasks
+
+    def __post_init__(self) -> None:
+        """Factor the covariance; raises ``ValueError`` for a shrinkage outside [0, 1]."""
+        width, shrinkage = len(self.statistics.mean), self.shrinkage
+        if shrinkage is None:
+            shrinkage = width / (max(self.statistics.count, 1) - 1 + width)
+        if not 0 <= shrinkage <= 1:
+            raise ValueError(f"shrinkage must lie in [0, 1], got {shrinkage}")
+        object.__setattr__(self, "precision", shrunk_precision(self.statistics.covariance, shrinkage))
+
+    def __call__(
+        self,
+        support: Tensor,
+        support_labels: Tensor,
+        query: Tensor,
+        query_mask: Tensor,
+        n_way: int,
+        class_text: Tensor | None = None,
+    ) -> Tensor:
+        """See ``Classifier``; raises ``DataError`` where features are not as wide as the statistics."""
+        support, query = maths.working(support), maths.working(query)
+        self.statistics.check_width(query.shape[-1])
+        means = maths.weighted_means(maths.membership(support_labels, n_way, support), support)
+        origin = self.statistics.mean.to(query)
+        # Relative to the training mean: the part all classes share would drown the differences in float32.
+        weights = (means - origin) @ self.precision.to(query)
+        bias = -0.5 * ((means + origin) * weights).sum(-1)
+        return maths.log_probabilities(self.scale * (torch.bmm(query, weights.transpose(1, 2)) + bias.unsqueeze(1)))

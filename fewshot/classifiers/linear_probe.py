@@ -1,0 +1,50 @@
+"""LP++ without its text branch: a linear probe that starts at the class means and takes few, safe steps.
+ Huang et al., LP++: A Surprisingly Strong Linear Probe for Few-Shot CLIP, 2024, arXiv 2404.02285. The step
+size follows from the data (4 / the largest eigenvalue of the mean outer product), nothing is validated, and
+starting at the means with few steps is the regularisation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from fewshot.classifiers import maths
+from fewshot.classifiers.span import Span, largest_eigenvalue_bound
+
+
+@dataclass(frozen=True)
+class LinearProbe:
+    """Logits W f with W started at ``scale`` x the unit-norm class means, ``iterations`` gradient steps on
+    the cross-entropy.
+    """
+
+    scale: float = 10.0
+    iterations: int = 30
+    transductive: ClassVar[bool] = False
+
+    def __call__(
+        self,
+        support: Tensor,
+        support_labels: Tensor,
+        query: Tensor,
+        query_mask: Tensor,
+        n_way: int,
+        class_text: Tensor | None = None,
+    ) -> Tensor:
+        """See ``Classifier``."""
+        support, query = maths.working(support), maths.working(query)
+        span = Span.of(support, support_labels, n_way)
+        gram = span.gram()
+        root = span.weights.sqrt()
+        step = 4 * span.weights / largest_eigenvalue_bound(root * gram * root.transpose(1, 2))
+        sums = torch.bmm(span.hot.transpose(1, 2), torch.bmm(gram, span.hot)).diagonal(dim1=1, dim2=2)
+        norm = sums.clamp_min(maths.EPSILON).sqrt().unsqueeze(1)  # of each class's summed unit features
+        coefficients = self.scale * span.hot / norm
+        for _ in range(self.iterations):
+            error = torch.bmm(gram, coefficients).softmax(-1) - span.hot
+            coefficients = coefficients - step * error
+        return maths.log_probabilities(span.scores(query, coefficients))

@@ -1,0 +1,47 @@
+"""Ridge regression on one-hot labels, in closed form.
+ Bertinetto, Henriques, Torr and Vedaldi, Meta-learning with differentiable closed-form solvers (R2-D2), 2018,
+arXiv 1805.08136.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from fewshot.classifiers import maths
+from fewshot.classifiers.span import Span
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """Score = ``scale`` x W f + b with W, b minimising the class-balanced mean squared error + ``penalty``
+    |W|^2.
+
+    Solved in the dual, one S x S Cholesky factor a task; the intercept is not penalised.
+    """
+
+    penalty: float = 0.1
+    scale: float = 10.0
+    transductive: ClassVar[bool] = False
+
+    def __call__(
+        self,
+        support: Tensor,
+        support_labels: Tensor,
+        query: Tensor,
+        query_mask: Tensor,
+        n_way: int,
+        class_text: Tensor | None = None,
+    ) -> Tensor:
+        """See ``Classifier``."""
+        support, query = maths.working(support), maths.working(query)
+        span = Span.of(support, support_labels, n_way)
+        root = span.weights.sqrt()  # zero where padded: such a row leaves only the penalty on the diagonal
+        system = root * span.centred_gram() * root.transpose(1, 2)
+        system.diagonal(dim1=1, dim2=2).add_(self.penalty)
+        target = root * (span.hot - 1 / n_way)
+        coefficients = root * torch.cholesky_solve(target, torch.linalg.cholesky(system))
+        return maths.log_probabilities(self.scale * span.centred_scores(query, coefficients))

@@ -1,0 +1,43 @@
+"""Nearest class mean after centring on the training classes' mean.
+ Wang, Chao, Weinberger and van der Maaten, SimpleShot: Revisiting Nearest-Neighbor Classification for
+Few-Shot Learning, 2019, arXiv 1911.04623 (the CL2N variant): features share a large common part, and without
+it cosines tell classes apart better.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from fewshot.classifiers import maths
+from fewshot.classifiers.base import Statistics
+
+
+@dataclass(frozen=True, eq=False)
+class SimpleShot:
+    """f <- norm(f - m) with m the mean of the training classes' features, then cosine prototypes times
+    ``scale``.
+    """
+
+    statistics: Statistics
+    scale: float = 10.0
+    transductive: ClassVar[bool] = False
+
+    def __call__(
+        self,
+        support: Tensor,
+        support_labels: Tensor,
+        query: Tensor,
+        query_mask: Tensor,
+        n_way: int,
+        class_text: Tensor | None = None,
+    ) -> Tensor:
+        """See ``Classifier``; raises ``DataError`` where features are not as wide as the statistics."""
+        support, query = maths.working(support), maths.working(query)
+        self.statistics.check_width(query.shape[-1])
+        mean = self.statistics.mean.to(query)
+        support, query = support - mean, query - mean
+        anchors = maths.prototypes(support, maths.membership(support_labels, n_way, support))
+        return maths.log_probabilities(self.scale * maths.cosines(query, anchors))

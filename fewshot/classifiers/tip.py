@@ -1,0 +1,46 @@
+"""A cache of support features: every support picture votes for its class, the closer the louder.
+ Zhang et al., Tip-Adapter: Training-free CLIP-Adapter for Better Vision-Language Modeling, 2021, arXiv
+2111.03930, without its text branch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from fewshot.classifiers import maths
+
+
+@dataclass(frozen=True)
+class TipCache:
+    """p(c) is proportional to the mean over the class's support of exp(-beta (1 - cosine)), to the power
+        ``scale``.
+     The mean instead of the paper's sum, so that a class with more shots is not preferred for it; the logarithm
+    as score, as these affinities are a density estimate.
+    """
+
+    beta: float = 5.5  # the paper's
+    scale: float = 1.0
+    transductive: ClassVar[bool] = False
+
+    def __call__(
+        self,
+        support: Tensor,
+        support_labels: Tensor,
+        query: Tensor,
+        query_mask: Tensor,
+        n_way: int,
+        class_text: Tensor | None = None,
+    ) -> Tensor:
+        """See ``Classifier``."""
+        support, query = maths.working(support), maths.working(query)
+        hot = maths.membership(support_labels, n_way, support)
+        exponents = self.beta * maths.cosines(query, maths.unit(support))
+        padding = (support_labels < 0).unsqueeze(1)
+        exponents = exponents.masked_fill(padding, -torch.inf)
+        loudest = exponents.amax(-1, keepdim=True)  # keeps the sum within range whatever beta is
+        affinity = torch.bmm((exponents - loudest).exp(), hot / hot.sum(1, keepdim=True))
+        return maths.log_probabilities(self.scale * affinity.clamp_min(torch.finfo(affinity.dtype).tiny).log())
