@@ -211,9 +211,9 @@ def test_global_random_state_is_left_alone(make_table: MakeTable) -> None:
 
 @pytest.mark.parametrize("balance", [None, 0.5])
 def test_spares_are_the_unused_pictures_of_the_class(make_table: MakeTable, balance: float | None) -> None:
-    table = shuffled(make_table(SIZES))
-    sampler = EpisodeSampler(table, ways=3, shots=2, queries=3, episodes=20, query_balance=balance)
-    for i in range(20):
+    table = shuffled(make_table([12, 9, 11, 14]))
+    sampler = EpisodeSampler(table, ways=3, shots=2, queries=3, episodes=5, query_balance=balance)
+    for i in range(5):
         episode = sampler[i]
         for label, name in enumerate(episode.class_names):
             of_class = set(table.rows_of(table.class_names.index(name)).tolist())
