@@ -1,0 +1,134 @@
+"""Train the small CLIP that ships with the package, on photographs and handwritten characters.
+
+    python -m experiments.pretrain_tiny_clip --data DIR --output DIR --minutes 110      # two CPU cores
+    python -m experiments.pretrain_tiny_clip --data DIR --output DIR --epochs 300 --device cuda
+
+DIR holds tin/{base,val,novel}, omniglot/{base,novel} and, for the table, grocery and pacs, as class folders.
+A run that was stopped goes on with ``--resume``. It leaves tiny.safetensors, curve.csv, table.csv and
+table.md in the output. Contrast with prompts after Radford et al. 2021 (arXiv 2103.00020); the rest of the
+recipe is in ``experiments.pretrain``.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import time
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from experiments.pretrain import export, table
+from experiments.pretrain.data import SIZE, check_no_leak, load_pictures
+from experiments.pretrain.fit import fit
+from experiments.pretrain.measure import embed
+from experiments.pretrain.model import Shape, make_clip
+from experiments.pretrain.train import Run, Settings
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Train the small CLIP that ships with the package."""
+
+    data: Path  # folder that holds tin, omniglot, grocery and pacs as class folders
+    output: Path  # where the run's files go
+    epochs: float = 60.0  # passes over the photographs
+    minutes: float | None = None  # train for this long instead, however fast the machine turns out to be
+    resume: bool = False  # go on from output/checkpoint.pt
+    device: str = "cpu"
+    precision: str = "bf16"  # bf16 or 32
+    shards: int | None = None  # parts of a step side by side; default: the cores on a CPU, one on a GPU
+    batch_photos: int = 336
+    batch_characters: int = 48
+    learning_rate: float = 1e-3
+    muon_rate: float = 2e-3
+    seed: int = 0
+    compile: bool = True
+    log_every: float = 300.0  # seconds between lines of the curve and checkpoints
+    episodes: int = 2000  # of the table at the end
+
+
+def settings_of(arguments: Arguments) -> Settings:
+    """The run's settings; shards default to what the device has."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    shards = arguments.shards or (cores if arguments.device == "cpu" else 1)
+    return Settings(
+        epochs=arguments.epochs,
+        minutes=arguments.minutes,
+        shards=shards,
+        batch_photos=arguments.batch_photos,
+        batch_characters=arguments.batch_characters,
+        learning_rate=arguments.learning_rate,
+        muon_rate=arguments.muon_rate,
+        seed=arguments.seed,
+        device=arguments.device,
+        precision=arguments.precision,
+        compile=arguments.compile,
+    )
+
+
+def train(arguments: Arguments) -> Path:
+    """Train and export; returns the path of the weights. Refuses to overwrite a run unless asked to resume
+    it.
+    """
+    data, output = arguments.data, arguments.output
+    checkpoint = output / "checkpoint.pt"
+    if checkpoint.exists() and not arguments.resume:
+        raise FileExistsError(
+            f"{checkpoint}: a run is there already; add --resume or choose another --output"
+        )
+    photos = load_pictures(data / "tin" / "base")
+    characters = load_pictures(data / "omniglot" / "base")
+    validation = load_pictures(data / "tin" / "val")
+    check_no_leak(data, photos.class_names, characters.class_names)
+    run = Run(settings_of(arguments), photos, characters)
+    if arguments.resume:
+        run.load(checkpoint)
+    output.mkdir(parents=True, exist_ok=True)
+    fit(run, output, validation.to(arguments.device), arguments.log_every)
+    weights = output / "tiny.safetensors"
+    export.write(run.average, run.token_rows, weights)
+    return weights
+
+
+def write_table(data: Path, weights: Path, output: Path, episodes: int, seed: int = 0) -> list[table.Row]:
+    """The few-shot table of a weights file, and its zero-shot accuracy, as table.csv and table.md."""
+    model, untrained = export.read(weights), make_clip(Shape(), 1, seed)
+    encoders: dict[str, table.Embed] = {
+        "tiny": partial(embed, model, size=SIZE, dtype=torch.float32),
+        "untrained": partial(embed, untrained, size=SIZE, dtype=torch.float32),
+        "raw pixels": table.raw_pixels,
+    }
+    rows = table.few_shot_rows(encoders, table.load_sets(data), episodes, seed)
+    text = table.markdown(rows)
+    for name in ("val", "novel"):
+        pictures = load_pictures(data / "tin" / name)
+        classes = len(pictures.class_names)
+        accuracy, ci95 = table.zero_shot(model, pictures, SIZE)
+        rows.append(table.Row("tiny", f"tin {name}, zero-shot of {classes} classes", 0, accuracy, ci95))
+        text += f"\n\nzero-shot by class names, tin {name}: {100 * accuracy:.1f} ± {100 * ci95:.1f} % "
+        text += f"({len(pictures)} pictures of {classes} classes)"
+    with (output / "table.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(asdict(rows[0])))
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+    (output / "table.md").write_text(text + "\n", encoding="utf-8")
+    print(text)
+    return rows
+
+
+def main(arguments: Arguments) -> None:
+    """Train, export, measure."""
+    began = time.monotonic()
+    weights = train(arguments)
+    minutes = (time.monotonic() - began) / 60
+    print(f"{weights}: {weights.stat().st_size / 2**20:.1f} MB after {minutes:.0f} minutes")
+    write_table(arguments.data, weights, arguments.output, arguments.episodes)
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Arguments, description=__doc__))
