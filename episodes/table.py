@@ -70,7 +70,7 @@ class ImageTable:
     """
 
     items: Sequence[Path | Hashable]
-    labels: np.ndarray[Any, np.dtype[np.int32]]
+    labels: IntArray
     class_names: tuple[str, ...]
     passed_over: PassedOver = field(default_factory=PassedOver)
 

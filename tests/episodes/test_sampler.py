@@ -204,7 +204,7 @@ def test_a_copy_in_another_process_gives_the_same(make_table: MakeTable) -> None
 
 
 def test_global_random_state_is_left_alone(make_table: MakeTable) -> None:
-    before = np.random.get_state()[1].copy()  # type: ignore[index,union-attr]  # noqa: NPY002
+    before = np.random.get_state()[1].copy()  # type: ignore[index]  # noqa: NPY002
     EpisodeSampler(make_table([50] * 8), query_balance=1.0).batch(0, 10)
     assert np.array_equal(before, np.random.get_state()[1])  # type: ignore[index]  # noqa: NPY002
 
