@@ -63,8 +63,9 @@ __all__ = [
 
 def build_classifier(name: str, *, statistics: Statistics | None = None, scale: float | None = None) -> Classifier:
     """Make the classifier called ``name`` on the command line, with its default settings.
-     ``statistics`` are those of the training classes (ignored where a classifier has no use for them); ``scale``
-    multiplies the classifier's scores before the softmax, None keeps the classifier's own default.
+
+    ``statistics`` are those of the training classes (ignored where a classifier has no use for them);
+    ``scale`` multiplies the classifier's scores before the softmax, None keeps the classifier's own default.
 
         Raises ``UsageError`` for an unknown name, and where statistics are needed and missing.
     """

@@ -1,5 +1,6 @@
 """Tell the user where a method that assumes balanced query classes meets a query set that seems not to be.
- With Dirichlet-unbalanced queries such methods lose up to 17 points (Veilleux et al., Realistic evaluation of
+
+With Dirichlet-unbalanced queries such methods lose up to 17 points (Veilleux et al., Realistic evaluation of
 transductive few-shot learning, 2021, arXiv 2106.05321); nothing in their output shows it, as they make the
 proportions even themselves.
 """
@@ -18,7 +19,8 @@ from fewshot.classifiers import maths
 FAR = 0.3
 """Share of the queries that would have to change class to make the classes even, from which on a task counts
 as unbalanced.
- Measured on balanced 5-way tasks of 75 queries: passed by 2 % of them where prototypes are right in a third
+
+Measured on balanced 5-way tasks of 75 queries: passed by 2 % of them where prototypes are right in a third
 of the cases, by 0.3 % where they are in half.
 """
 ENOUGH = 0.05

@@ -35,11 +35,14 @@ class Classifier(Protocol):
         class_text: Tensor | None = None,
     ) -> Tensor:
         """Score every query of every task.
-         ``support`` (T, S, D) and ``support_labels`` (T, S) with -1 = padding; ``query`` (T, Q, D) and ``query_mask``
-        (T, Q) bool, False = padding; ``class_text`` (T, N, D) embedded class names, or None. Padded rows may hold any
-        finite value. Every class needs at least one support picture (``DataError`` otherwise).
 
-                Returns (T, Q, N) log-probabilities, float32; rows of padded queries are finite and mean nothing.
+        ``support`` (T, S, D) and ``support_labels`` (T, S) with -1 = padding; ``query`` (T, Q, D) and
+        ``query_mask`` (T, Q) bool, False = padding; ``class_text`` (T, N, D) embedded class names, or None.
+        Padded rows may hold any finite value. Every class needs at least one support picture (``DataError``
+        otherwise).
+
+                Returns (T, Q, N) log-probabilities, float32; rows of padded queries are finite and mean
+                nothing.
         """
         ...
 
@@ -91,9 +94,10 @@ class Statistics:
 
 def class_statistics(features: Tensor, labels: Tensor) -> Statistics:
     """Statistics of ``features`` (n, D) whose classes are ``labels`` (n,); pictures labelled -1 are left out.
-     Sums run in float64, the result is float32. The covariance divides by n, as scikit-learn's
-    ``LinearDiscriminantAnalysis`` does with empirical priors. Raises ``DataError`` where shapes differ or nothing
-    is left.
+
+    Sums run in float64, the result is float32. The covariance divides by n, as scikit-learn's
+    ``LinearDiscriminantAnalysis`` does with empirical priors. Raises ``DataError`` where shapes differ or
+    nothing is left.
     """
     if features.ndim != 2 or labels.shape != features.shape[:1]:
         raise DataError(

@@ -1,7 +1,8 @@
 """Prototype rectification: shift the queries onto the support, then average in the most confident ones.
 
 Liu, Song and Qin, Prototype Rectification for Few-Shot Learning (BD-CSPN), 2019, arXiv 1911.10713.
- easyfsl 1.5 departs from the paper: it weighs by exp(cosine) instead of exp(10 cosine), takes in every query
+
+easyfsl 1.5 departs from the paper: it weighs by exp(cosine) instead of exp(10 cosine), takes in every query
 instead of each class's 8 most confident, and classifies the queries as they were before the shift. On queries
 shifted beforehand it agrees with ``BDCSPN(sharpness=1, top=None)``.
 """
@@ -31,8 +32,9 @@ def rectified_prototypes(
 ) -> Tensor:
     """Weighted class means (T, N, D) over support and pseudo-labelled queries (``query`` already shifted),
         not normalised.
-     A query counts for the class whose prototype is closest, if among that class's ``top`` closest (None: all of
-    them), with weight exp(``sharpness`` x cosine).
+
+    A query counts for the class whose prototype is closest, if among that class's ``top`` closest (None: all
+    of them), with weight exp(``sharpness`` x cosine).
     """
     anchors = maths.unit(maths.weighted_means(hot, support))
     of_support, of_query = maths.cosines(support, anchors), maths.cosines(query, anchors)

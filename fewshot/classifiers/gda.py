@@ -1,5 +1,6 @@
 """Gaussian discriminant analysis: all classes share one covariance, learned where there is data for it.
- Wang et al., A Hard-to-Beat Baseline for Training-free CLIP-based Adaptation, 2024, arXiv 2402.04087;
+
+Wang et al., A Hard-to-Beat Baseline for Training-free CLIP-based Adaptation, 2024, arXiv 2402.04087;
 Fisher's linear discriminant. The paper takes the covariance from the task's own support set; at one shot that
 is zero and every class ties. Here it is the training classes' within-class covariance, which says how
 pictures of one class differ.
@@ -34,8 +35,10 @@ def shrunk_precision(covariance: Tensor, shrinkage: float) -> Tensor:
 class GaussianDiscriminant:
     """Score = ``scale`` x log-density of the query under N(class mean, shared covariance), up to a constant;
         equal priors.
-     ``shrinkage`` mixes the covariance with the identity as scikit-learn's ``LinearDiscriminantAnalysis`` does;
-    None is the paper's ((n - 1) C + tr(C) I): a share D / (n - 1 + D) of the identity, for n training pictures.
+
+    ``shrinkage`` mixes the covariance with the identity as scikit-learn's ``LinearDiscriminantAnalysis``
+    does; None is the paper's ((n - 1) C + tr(C) I): a share D / (n - 1 + D) of the identity, for n training
+    pictures.
     """
 
     statistics: Statistics
@@ -70,4 +73,4 @@ class GaussianDiscriminant:
         # Relative to the training mean: the part all classes share would drown the differences in float32.
         weights = (means - origin) @ self.precision.to(query)
         bias = -0.5 * ((means + origin) * weights).sum(-1)
-        return maths.log_probabilities(self.scale * (torch.bmm(query, weights.transpose(1, 2)) + bias.unsqueeze(1)))
+        return maths.log_probabilities(self.scale * (maths.products(query, weights) + bias.unsqueeze(1)))

@@ -1,7 +1,9 @@
 """Nearest prototype, with neighbouring queries encouraged to agree.
- Ziko, Dolz, Granger and Ben Ayed, Laplacian Regularized Few-Shot Learning, 2020, arXiv 2006.15486: Y <-
+
+Ziko, Dolz, Granger and Ben Ayed, Laplacian Regularized Few-Shot Learning, 2020, arXiv 2006.15486: Y <-
 softmax(-d + lambda W Y).
- The authors' code, and easyfsl 1.5 after it, count a query among its own 3 nearest neighbours and drop it,
+
+The authors' code, and easyfsl 1.5 after it, count a query among its own 3 nearest neighbours and drop it,
 which leaves 2; here ``neighbours`` is what it says. easyfsl also rectifies prototypes in its own way (see
 ``bdcspn``). ``LaplacianShot(neighbours=2, sharpness=1, top=None)`` gives its predictions.
 """

@@ -1,5 +1,6 @@
 """LP++ without its text branch: a linear probe that starts at the class means and takes few, safe steps.
- Huang et al., LP++: A Surprisingly Strong Linear Probe for Few-Shot CLIP, 2024, arXiv 2404.02285. The step
+
+Huang et al., LP++: A Surprisingly Strong Linear Probe for Few-Shot CLIP, 2024, arXiv 2404.02285. The step
 size follows from the data (4 / the largest eigenvalue of the mean outer product), nothing is validated, and
 starting at the means with few steps is the regularisation.
 """
@@ -40,11 +41,11 @@ class LinearProbe:
         span = Span.of(support, support_labels, n_way)
         gram = span.gram()
         root = span.weights.sqrt()
-        step = 4 * span.weights / largest_eigenvalue_bound(root * gram * root.transpose(1, 2))
-        sums = torch.bmm(span.hot.transpose(1, 2), torch.bmm(gram, span.hot)).diagonal(dim1=1, dim2=2)
-        norm = sums.clamp_min(maths.EPSILON).sqrt().unsqueeze(1)  # of each class's summed unit features
+        step = 4 * span.weights / largest_eigenvalue_bound(root.transpose(1, 2) * gram * root)
+        squares = (torch.bmm(span.hot, gram) * span.hot).sum(-1, keepdim=True)
+        norm = squares.clamp_min(maths.EPSILON).sqrt()  # of each class's summed unit features
         coefficients = self.scale * span.hot / norm
         for _ in range(self.iterations):
-            error = torch.bmm(gram, coefficients).softmax(-1) - span.hot
+            error = torch.bmm(coefficients, gram).softmax(1) - span.hot
             coefficients = coefficients - step * error
         return maths.log_probabilities(span.scores(query, coefficients))

@@ -1,5 +1,6 @@
 """Multinomial logistic regression, the usual linear probe, for a batch of tasks at once.
- Tian et al., Rethinking Few-Shot Image Classification: a Good Embedding Is All You Need?, 2020, arXiv
+
+Tian et al., Rethinking Few-Shot Image Classification: a Good Embedding Is All You Need?, 2020, arXiv
 2003.11539. Solved by majorisation (Boehning, Multinomial logistic regression algorithm, 1992: the Hessian is
 bounded by a constant matrix, which is factored once) with Nesterov's momentum, restarted where it points
 uphill (O'Donoghue and Candes, 2012, arXiv 1204.3982).
@@ -21,8 +22,9 @@ from fewshot.classifiers.span import Span
 class Logistic:
     """Minimises ``C`` x the sum of class-balanced cross-entropies + |W|^2 / 2, as scikit-learn's
         ``LogisticRegression``.
-     The same ``C`` gives the same classifier as ``LogisticRegression(C, class_weight="balanced")`` on unit-norm
-    features. The intercept is free. ``scale`` multiplies the finished logits.
+
+    The same ``C`` gives the same classifier as ``LogisticRegression(C, class_weight="balanced")`` on
+    unit-norm features. The intercept is free. ``scale`` multiplies the finished logits.
     """
 
     C: float = 1.0
@@ -43,28 +45,32 @@ class Logistic:
         support, query = maths.working(support), maths.working(query)
         span = Span.of(support, support_labels, n_way)
         coefficients, intercept = self._solve(span)
-        return maths.log_probabilities(self.scale * (span.centred_scores(query, coefficients) + intercept))
+        return maths.log_probabilities(
+            self.scale * (span.centred_scores(query, coefficients) + intercept.transpose(1, 2))
+        )
 
     def _solve(self, span: Span) -> tuple[Tensor, Tensor]:
-        """Coefficients (T, S, N) of the centred features and intercepts (T, 1, N).
-         In b = coefficients / root with root^2 = C x the picture's weight in the loss, the bound of the Hessian is 1
-        + G / 2 with G = root K root, so a majorising step is b - (1 + G / 2)^-1 (b + root (P - Y)).
+        """Coefficients (T, N, S) of the centred features and intercepts (T, N, 1).
+
+        In b = coefficients / root with root^2 = C x the picture's weight in the loss, the bound of the
+        Hessian is 1 + G / 2 with G = root K root, so a majorising step is b - (1 + G / 2)^-1 (b + root (P -
+        Y)).
         """
-        strength = self.C * (span.hot.sum((1, 2)).view(-1, 1, 1) * span.weights)  # (T, S, 1)
+        strength = self.C * (span.hot.sum((1, 2)).view(-1, 1, 1) * span.weights)  # (T, 1, S)
         root = strength.sqrt()
-        kernel = root * span.centred_gram() * root.transpose(1, 2)
+        kernel = root.transpose(1, 2) * span.centred_gram() * root
         bound = 0.5 * kernel
         bound.diagonal(dim1=1, dim2=2).add_(1)
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(bound))
         # One matrix for the step and one for the logits of it; a picture's logits are (kernel b) / root.
         weight = root.clamp_min(maths.EPSILON)
-        b, c = torch.zeros_like(span.hot), torch.zeros_like(span.hot[:, :1])
-        ahead_b, ahead_c, pace = b, c, torch.ones_like(span.weights[:, :1])
-        total = strength.sum(1, keepdim=True)
+        b, c = torch.zeros_like(span.hot), torch.zeros_like(span.hot[..., :1])
+        ahead_b, ahead_c, pace = b, c, torch.ones_like(span.weights[..., :1])
+        total = strength.sum(-1, keepdim=True)
         for _ in range(self.iterations):
-            error = (torch.bmm(kernel, ahead_b) / weight + ahead_c).softmax(-1) - span.hot
-            step_b = torch.bmm(inverse, ahead_b + root * error)
-            step_c = 2 * (strength * error).sum(1, keepdim=True) / total
+            error = (torch.bmm(ahead_b, kernel) / weight + ahead_c).softmax(1) - span.hot
+            step_b = torch.bmm(ahead_b + root * error, inverse)
+            step_c = 2 * (strength * error).sum(-1, keepdim=True) / total
             new_b, new_c = ahead_b - step_b, ahead_c - step_c
             # (b - ahead) . step is the momentum's progress along the descent direction, in the bound's metric
             uphill = ((new_b - b) * step_b).sum((1, 2), keepdim=True) > 0

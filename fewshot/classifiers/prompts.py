@@ -1,5 +1,6 @@
 """Sentences around class names, for a text encoder trained on captions.
- Radford et al., Learning Transferable Visual Models From Natural Language Supervision (CLIP), 2021, arXiv
+
+Radford et al., Learning Transferable Visual Models From Natural Language Supervision (CLIP), 2021, arXiv
 2103.00020, section 3.1.4: a class name alone is unlike the captions that the text encoder has seen, and
 averaging several sentences helps.
 """
@@ -60,8 +61,9 @@ def text_prototypes(
     batch: int = 256,
 ) -> Tensor:
     """Unit-norm mean of each class's unit-norm sentence embeddings: (C, D) float32.
-     ``encode_text`` turns a list of n sentences into (n, D) embeddings; it is called with at most ``batch`` at a
-    time.
+
+    ``encode_text`` turns a list of n sentences into (n, D) embeddings; it is called with at most ``batch`` at
+    a time.
     """
     sentences = [sentence for group in class_prompts(class_names, templates) for sentence in group]
     parts = [encode_text(sentences[start : start + batch]).float() for start in range(0, len(sentences), batch)]

@@ -1,5 +1,6 @@
 """Nearest class mean: the default classifier.
- Snell, Swersky and Zemel, Prototypical Networks for Few-shot Learning, 2017, arXiv 1703.05175; with the
+
+Snell, Swersky and Zemel, Prototypical Networks for Few-shot Learning, 2017, arXiv 1703.05175; with the
 cosine instead of the Euclidean distance, as contrastively trained encoders are compared by it.
 """
 
@@ -16,9 +17,11 @@ from fewshot.classifiers import maths
 @dataclass(frozen=True)
 class Prototype:
     """A class is the mean of its support features, a query goes to the closest.
-     ``metric="cosine"``: unit-norm mean of unit-norm features, score = ``scale`` x cosine.
+
+    ``metric="cosine"``: unit-norm mean of unit-norm features, score = ``scale`` x cosine.
     ``metric="euclidean"``: plain mean of the features as they are, score = -``scale`` / 2 x squared distance,
-    which for unit vectors is the same up to a constant. ``scale`` starts at 10 in training, hence the default.
+    which for unit vectors is the same up to a constant. ``scale`` starts at 10 in training, hence the
+    default.
     """
 
     scale: float = 10.0

@@ -1,7 +1,9 @@
 """Optimal transport of the queries to class centres, after making features more Gaussian.
- Hu, Gripon and Pateux, Leveraging the Feature Distribution in Transfer-based Few-Shot Learning (PT-MAP),
+
+Hu, Gripon and Pateux, Leveraging the Feature Distribution in Transfer-based Few-Shot Learning (PT-MAP),
 2020, arXiv 2006.03806.
- The power transform is for the skewed features that come out of a relu. CLIP's have negative values and are
+
+The power transform is for the skewed features that come out of a relu. CLIP's have negative values and are
 no more Gaussian for it, so it is left out where a task's features have any. easyfsl 1.5 puts a relu before
 it, which throws half of such features away, and leaves out the scaling to unit norm and the centring that
 follow in the authors' code; on features that went through ``gaussian_like`` here its predictions agree.

@@ -1,5 +1,6 @@
 """Ridge regression on one-hot labels, in closed form.
- Bertinetto, Henriques, Torr and Vedaldi, Meta-learning with differentiable closed-form solvers (R2-D2), 2018,
+
+Bertinetto, Henriques, Torr and Vedaldi, Meta-learning with differentiable closed-form solvers (R2-D2), 2018,
 arXiv 1805.08136.
 """
 
@@ -40,8 +41,9 @@ class Ridge:
         support, query = maths.working(support), maths.working(query)
         span = Span.of(support, support_labels, n_way)
         root = span.weights.sqrt()  # zero where padded: such a row leaves only the penalty on the diagonal
-        system = root * span.centred_gram() * root.transpose(1, 2)
+        system = root.transpose(1, 2) * span.centred_gram() * root
         system.diagonal(dim1=1, dim2=2).add_(self.penalty)
         target = root * (span.hot - 1 / n_way)
-        coefficients = root * torch.cholesky_solve(target, torch.linalg.cholesky(system))
+        solved = torch.cholesky_solve(target.transpose(1, 2), torch.linalg.cholesky(system))
+        coefficients = root * solved.transpose(1, 2)
         return maths.log_probabilities(self.scale * span.centred_scores(query, coefficients))

@@ -1,5 +1,6 @@
 """Nearest class mean after centring on the training classes' mean.
- Wang, Chao, Weinberger and van der Maaten, SimpleShot: Revisiting Nearest-Neighbor Classification for
+
+Wang, Chao, Weinberger and van der Maaten, SimpleShot: Revisiting Nearest-Neighbor Classification for
 Few-Shot Learning, 2019, arXiv 1911.04623 (the CL2N variant): features share a large common part, and without
 it cosines tell classes apart better.
 """

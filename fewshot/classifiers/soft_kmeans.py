@@ -1,5 +1,6 @@
 """Prototypes refined by soft k-means over the queries.
- Ren et al., Meta-Learning for Semi-Supervised Few-Shot Classification, 2018, arXiv 1803.00676, with the
+
+Ren et al., Meta-Learning for Semi-Supervised Few-Shot Classification, 2018, arXiv 1803.00676, with the
 queries themselves as the unlabelled pictures and the cosine as similarity.
 """
 
@@ -40,6 +41,6 @@ class SoftKMeans:
         fixed = torch.bmm(maths.membership(support_labels, n_way, support).transpose(1, 2), support)
         anchors = maths.unit(fixed)
         for _ in range(self.steps):
-            assigned = maths.soft_assignments(self.scale * torch.bmm(query, anchors.transpose(1, 2))) * present
+            assigned = maths.soft_assignments(self.scale * maths.products(query, anchors)) * present
             anchors = maths.unit(fixed + torch.bmm(assigned.transpose(1, 2), query))
-        return maths.log_probabilities(self.scale * torch.bmm(query, anchors.transpose(1, 2)))
+        return maths.log_probabilities(self.scale * maths.products(query, anchors))

@@ -1,5 +1,6 @@
 """Linear classifiers in the span of the support set: with S pictures, S x S problems instead of D x D ones.
- The weights of a regularised linear classifier are a combination of the support features (Kimeldorf and
+
+The weights of a regularised linear classifier are a combination of the support features (Kimeldorf and
 Wahba, 1971), so only their inner products are needed to find it. Features are scaled to unit norm; every
 class weighs the same however many shots it has, as nothing is known about the query's balance.
 """
@@ -19,14 +20,14 @@ class Span:
     """The support sets of T tasks, ready for solving."""
 
     unit_support: Tensor  # (T, S, D)
-    hot: Tensor  # (T, S, N) one-hot, zero where padded
-    weights: Tensor  # (T, S, 1): 1 / (N x shots of the class), zero where padded; sums to one
+    hot: Tensor  # (T, N, S) one-hot, zero where padded; ways first, as softmax over the ways is then much faster
+    weights: Tensor  # (T, 1, S): 1 / (N x shots of the class), zero where padded; sums to one
 
     @classmethod
     def of(cls, support: Tensor, support_labels: Tensor, n_way: int) -> Span:
         """Of ``support`` (T, S, D) with labels (T, S)."""
-        hot = maths.membership(support_labels, n_way, support)
-        weights = (hot / (n_way * hot.sum(1, keepdim=True))).sum(-1, keepdim=True)
+        hot = maths.membership(support_labels, n_way, support).transpose(1, 2).contiguous()
+        weights = (hot / (n_way * hot.sum(-1, keepdim=True))).sum(1, keepdim=True)
         return cls(maths.unit(support), hot, weights)
 
     def gram(self) -> Tensor:
@@ -36,28 +37,29 @@ class Span:
     def centred_gram(self) -> Tensor:
         """The same after subtracting the weighted mean: what remains when a free intercept is fitted."""
         gram = self.gram()
-        to_mean = torch.bmm(gram, self.weights)  # (T, S, 1)
-        mean_square = (self.weights * to_mean).sum(1, keepdim=True)
+        to_mean = torch.bmm(self.weights, gram)  # (T, 1, S)
+        mean_square = (self.weights * to_mean).sum(-1, keepdim=True)
         return gram - to_mean - to_mean.transpose(1, 2) + mean_square
 
     def scores(self, query: Tensor, coefficients: Tensor) -> Tensor:
-        """Unit queries (T, Q, D) times the weights that ``coefficients`` (T, S, N) stand for: (T, Q, N)."""
-        weights = torch.bmm(coefficients.transpose(1, 2), self.unit_support)
-        return torch.bmm(query, weights.transpose(1, 2)) / maths.norms(query)
+        """Unit queries (T, Q, D) times the weights that ``coefficients`` (T, N, S) stand for: (T, Q, N)."""
+        weights = torch.bmm(coefficients, self.unit_support)
+        return maths.products(query, weights) / maths.norms(query)
 
     def centred_scores(self, query: Tensor, coefficients: Tensor) -> Tensor:
         """The same for coefficients of centred features, queries centred likewise."""
-        spread = coefficients - self.weights * coefficients.sum(1, keepdim=True)
-        weights = torch.bmm(spread.transpose(1, 2), self.unit_support)
-        mean = torch.bmm(self.weights.transpose(1, 2), self.unit_support)  # (T, 1, D)
+        spread = coefficients - self.weights * coefficients.sum(-1, keepdim=True)
+        weights = torch.bmm(spread, self.unit_support)
+        mean = torch.bmm(self.weights, self.unit_support)  # (T, 1, D)
         offset = torch.bmm(mean, weights.transpose(1, 2))
-        return torch.bmm(query, weights.transpose(1, 2)) / maths.norms(query) - offset
+        return maths.products(query, weights) / maths.norms(query) - offset
 
 
 def largest_eigenvalue_bound(gram: Tensor, squarings: int = 3) -> Tensor:
     """An upper bound (T, 1, 1) of the largest eigenvalue of positive semi-definite (T, S, S) matrices.
-     The Frobenius norm of K^(2^k) to the power 2^-k is at most S^(2^-k / 2) too large: 28 % for S = 50, k = 3. A
-    bound, unlike power iteration, never lets a gradient step overshoot.
+
+    The Frobenius norm of K^(2^k) to the power 2^-k is at most S^(2^-k / 2) too large: 28 % for S = 50, k = 3.
+    A bound, unlike power iteration, never lets a gradient step overshoot.
     """
     norm: Tensor = torch.linalg.matrix_norm(gram, keepdim=True).clamp_min(maths.EPSILON)
     power, log_norm = gram / norm, norm.log()

@@ -1,5 +1,6 @@
 """Class names as prototypes, and their blend with the pictures'.
- Radford et al., Learning Transferable Visual Models From Natural Language Supervision (CLIP), 2021, arXiv
+
+Radford et al., Learning Transferable Visual Models From Natural Language Supervision (CLIP), 2021, arXiv
 2103.00020 (zero-shot). The blend is used for a task only where the names demonstrably mean something there
 (see ``names_help``).
 """
@@ -54,8 +55,9 @@ def names_help(
     support: Tensor, support_labels: Tensor, class_text: Tensor, n_way: int, significance: float = 0.05
 ) -> Tensor:
     """(T,) bool: zero-shot accuracy on the support set is above chance, by its exact binomial lower bound.
-     The Clopper-Pearson lower bound at level ``significance`` exceeds 1/N exactly where guessing would be right
-    as often with a probability below ``significance``. ``class_text`` must have unit norm.
+
+    The Clopper-Pearson lower bound at level ``significance`` exceeds 1/N exactly where guessing would be
+    right as often with a probability below ``significance``. ``class_text`` must have unit norm.
     """
     known = support_labels >= 0
     chosen = maths.first_best(maths.cosines(support, class_text)).to(torch.uint8).argmax(-1)

@@ -1,8 +1,10 @@
 """Class weights tuned so that queries are labelled with confidence, and every class gets its share.
- TIM: Boudiaf et al., Transductive Information Maximization for Few-Shot Learning, 2020, arXiv 2008.11297.
+
+TIM: Boudiaf et al., Transductive Information Maximization for Few-Shot Learning, 2020, arXiv 2008.11297.
 Alpha-TIM: Veilleux et al., Realistic Evaluation of Transductive Few-Shot Learning, 2021, arXiv 2106.05321:
 alpha-entropies punish uneven proportions less, and so survive uneven queries.
- Logits are -tau/2 |f - w|^2 as in the papers; easyfsl 1.5 takes tau cos(f, w) instead. Gradients are written
+
+Logits are -tau/2 |f - w|^2 as in the papers; easyfsl 1.5 takes tau cos(f, w) instead. Gradients are written
 out, so tuning needs no autograd, leaves nothing behind, and is one set of matrix products for all tasks.
 """
 
@@ -74,8 +76,7 @@ class _InformationMaximisation:
 
     def _logits(self, features: Tensor, weights: Tensor) -> Tensor:
         """-tau/2 |f - w|^2 without its part that is the same for all classes."""
-        products = torch.bmm(features, weights.transpose(1, 2))
-        return self.scale * (products - 0.5 * weights.square().sum(-1).unsqueeze(1))
+        return self.scale * (maths.products(features, weights) - 0.5 * weights.square().sum(-1).unsqueeze(1))
 
     def _tune(self, support: Tensor, hot: Tensor, query: Tensor, query_mask: Tensor) -> Tensor:
         """Class weights (T, N, D), started at the class means."""
@@ -88,7 +89,7 @@ class _InformationMaximisation:
         weights, n_support = maths.weighted_means(hot, support), support.shape[1]
         adam = _Adam(weights, self.learning_rate)
         for _ in range(self.steps):
-            p = self._logits(features, weights).softmax(-1)
+            p = maths.soft_assignments(self._logits(features, weights))
             p_support, p_query = p[:, :n_support], p[:, n_support:]
             marginal = (query_share * p_query).sum(1, keepdim=True)
             slope = entropy_slope(marginal, alpha) - self.certainty_weight * entropy_slope(p_query, alpha)

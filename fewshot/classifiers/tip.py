@@ -1,5 +1,6 @@
 """A cache of support features: every support picture votes for its class, the closer the louder.
- Zhang et al., Tip-Adapter: Training-free CLIP-Adapter for Better Vision-Language Modeling, 2021, arXiv
+
+Zhang et al., Tip-Adapter: Training-free CLIP-Adapter for Better Vision-Language Modeling, 2021, arXiv
 2111.03930, without its text branch.
 """
 
@@ -18,8 +19,9 @@ from fewshot.classifiers import maths
 class TipCache:
     """p(c) is proportional to the mean over the class's support of exp(-beta (1 - cosine)), to the power
         ``scale``.
-     The mean instead of the paper's sum, so that a class with more shots is not preferred for it; the logarithm
-    as score, as these affinities are a density estimate.
+
+    The mean instead of the paper's sum, so that a class with more shots is not preferred for it; the
+    logarithm as score, as these affinities are a density estimate.
     """
 
     beta: float = 5.5  # the paper's
@@ -42,5 +44,5 @@ class TipCache:
         padding = (support_labels < 0).unsqueeze(1)
         exponents = exponents.masked_fill(padding, -torch.inf)
         loudest = exponents.amax(-1, keepdim=True)  # keeps the sum within range whatever beta is
-        affinity = torch.bmm((exponents - loudest).exp(), hot / hot.sum(1, keepdim=True))
+        affinity = maths.products((exponents - loudest).exp(), (hot / hot.sum(1, keepdim=True)).transpose(1, 2))
         return maths.log_probabilities(self.scale * affinity.clamp_min(torch.finfo(affinity.dtype).tiny).log())

@@ -1,5 +1,6 @@
 """A mixture of Gaussians over the queries, held to the prototypes' predictions and smoothed over neighbours.
- Zanella, Gerin and Ben Ayed, Boosting Vision-Language Models with Transduction (TransCLIP), 2024, arXiv
+
+Zanella, Gerin and Ben Ayed, Boosting Vision-Language Models with Transduction (TransCLIP), 2024, arXiv
 2406.01837. Without class names, the first predictions come from the visual prototypes instead of the text's.
 """
 
@@ -17,12 +18,14 @@ from fewshot.classifiers import maths
 @dataclass(frozen=True)
 class TransCLIP:
     """Alternates assignments, class means and one diagonal covariance (block majorise-minimise).
-     z is proportional to y^``trust`` x exp(log-likelihood x ``scale`` / D + mean of the neighbours' z): the
-    likelihood is tempered by the width, so that with the starting variance 1/D it is ``scale`` x cosine. No term
-    asks for balanced classes.
-     The paper estimates its covariance from thousands of queries. A task has some eighty, so a share D / (D + n)
-    of it is taken from its mean instead: with many pictures this is the paper's, with few every feature counts
-    alike. Features are centred on the task first (see ``centre_on_task``).
+
+    z is proportional to y^``trust`` x exp(log-likelihood x ``scale`` / D + mean of the neighbours' z): the
+    likelihood is tempered by the width, so that with the starting variance 1/D it is ``scale`` x cosine. No
+    term asks for balanced classes.
+
+    The paper estimates its covariance from thousands of queries. A task has some eighty, so a share D / (D +
+    n) of it is taken from its mean instead: with many pictures this is the paper's, with few every feature
+    counts alike. Features are centred on the task first (see ``centre_on_task``).
     """
 
     scale: float = 10.0
@@ -48,7 +51,7 @@ class TransCLIP:
         hot = maths.membership(support_labels, n_way, support)
         present = query_mask.unsqueeze(-1).to(query.dtype)
         means = maths.prototypes(support, hot)
-        prior = self.trust * (self.scale * torch.bmm(query, means.transpose(1, 2))).log_softmax(-1)
+        prior = self.trust * (self.scale * maths.products(query, means)).log_softmax(-1)
         graph, from_support = self._neighbours(support, support_labels >= 0, query, query_mask)
         prior = prior + torch.bmm(from_support, hot)
         precision = torch.full_like(query[:, :1], query.shape[-1])
@@ -56,7 +59,7 @@ class TransCLIP:
         # Shares of a support picture and of a query in means and covariance
         weight_s = self.support_weight * hot / hot.sum((1, 2)).view(-1, 1, 1)
         weight_q = present / present.sum(1, keepdim=True).clamp_min(1)
-        assigned = maths.soft_assignments(self.scale * torch.bmm(query, means.transpose(1, 2))) * present
+        assigned = maths.soft_assignments(self.scale * maths.products(query, means)) * present
         for step in range(self.steps + 1):
             likelihood = self.scale / query.shape[-1] * self._log_likelihood(query, means, precision)
             for _ in range(self.rounds):
@@ -81,7 +84,7 @@ class TransCLIP:
     def _log_likelihood(self, query: Tensor, means: Tensor, precision: Tensor) -> Tensor:
         """Log-density (T, Q, N) under N(mean, diagonal), without the part that all classes share."""
         weights = means * precision
-        return torch.bmm(query, weights.transpose(1, 2)) - 0.5 * (means * weights).sum(-1).unsqueeze(1)
+        return maths.products(query, weights) - 0.5 * (means * weights).sum(-1).unsqueeze(1)
 
     def _update(self, support: Tensor, weight_s: Tensor, query: Tensor, weight_q: Tensor) -> tuple[Tensor, Tensor]:
         """Unit-norm class means (T, N, D) and precisions (T, 1, D) under the assignments."""

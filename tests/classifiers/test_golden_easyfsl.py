@@ -1,6 +1,7 @@
 """The classifiers that easyfsl 1.5 also has, on the same stored features: the same answer for at least 99 %
 of the queries.
- Where easyfsl departs from the paper, it is given settings or features that take the departure back; the
+
+Where easyfsl departs from the paper, it is given settings or features that take the departure back; the
 departures are named in the classifiers' docstrings.
 """
 
