@@ -56,7 +56,7 @@ class Console:
 
 def duration(seconds: float) -> str:
     """95 -> "1 min 35 s"."""
-    minutes, rest = divmod(int(round(seconds)), 60)
+    minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
         return f"{hours} h {minutes:02d} min"

@@ -72,7 +72,7 @@ def resize_and_crop(image: Image.Image, size: int) -> Pixels:
         longer = int(size * max(width, height) / short)
         image = image.resize((size, longer) if width <= height else (longer, size), Image.Resampling.BICUBIC)
         width, height = image.size
-    left, top = int(round((width - size) / 2.0)), int(round((height - size) / 2.0))
+    left, top = round((width - size) / 2.0), round((height - size) / 2.0)
     pixels = np.asarray(image.crop((left, top, left + size, top + size)))
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 

@@ -74,7 +74,7 @@ def load_encoder(
         DataError: the weights are not on this machine (the message gives the download command), or are broken.
     """
     state, source = clip_state(name, download_root)
-    visual_only = not any(key.startswith("transformer.") for key in state)
-    if visual_only:
-        return visual_from_state({k: v for k, v in state.items() if k.startswith("visual.")}, name).to(device)
+    visual = {key: value for key, value in state.items() if key.startswith("visual.")}
+    if visual and not any(key.startswith("transformer.") for key in state):  # the image side alone, as some people keep it
+        return visual_from_state(visual, name).to(device)
     return wrap_visual(build_clip(state, source).visual, name).to(device)

@@ -37,7 +37,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, note: dict[str, Any] | 
 
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        clean = {name: value.detach().cpu().contiguous() for name, value in sorted(tensors.items())}
+        clean = {name: value.detach().cpu().contiguous().clone() for name, value in sorted(tensors.items())}
         save_file(clean, beside, metadata={"note": json.dumps(note)} if note is not None else None)
         os.replace(beside, path)
     finally:
@@ -55,7 +55,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata.get("note", "{}"))
+            names = list(file.keys())
+            return {name: file.get_tensor(name) for name in names}, json.loads(metadata.get("note", "{}"))
     except Exception as error:
         raise DataError(f"{path}: cannot be read as a safetensors file ({type(error).__name__}: {error})") from error
 

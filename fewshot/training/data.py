@@ -49,15 +49,9 @@ def _guard(train: ImageTable, validation: ImageTable, config: TrainConfig, conso
     """Tell, or with `strict` refuse, classes and pictures that training and validation share."""
     from episodes.leakage import identical_pictures, shared_class_names
 
-    shared = shared_class_names(train, validation)
-    same = identical_pictures(train, validation)
-    found = []
-    if shared:
-        found.append(f"{len(shared)} class names, such as {', '.join(list(shared)[:3])}")
-    if same:
-        found.append(f"{len(same)} identical pictures")
+    found = [part.summary() for part in (shared_class_names(train, validation), identical_pictures(train, validation)) if part]
     if found:
-        text = f"{config.train_data} and {config.val_data} share {' and '.join(found)}: validation will look better than it is"
+        text = f"{config.train_data} and {config.val_data}: {'; '.join(found)}; validation will look better than it is"
         if config.strict:
             raise DataError(f"{text}. Separate them, or go without --strict")
         console.warn(text)

@@ -1,0 +1,79 @@
+"""`fewshot doctor`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from dataclasses import dataclass
+from typing import Any
+
+from fewshot.commands.common import print_json
+
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "clip-anytorch",
+    "numpy",
+    "pandas",
+    "pillow",
+    "scikit-learn",
+    "lightning-fabric",
+    "learn2learn",
+    "open_clip_torch",
+    "timm",
+    "tensorboard",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What this machine has, and what is missing."""
+
+    json: bool = False
+    """Print one machine-readable document and nothing else."""
+
+
+def run(options: Options) -> int:
+    """Look, and print."""
+    report = examine()
+    if options.json:
+        print_json(report)
+        return 0
+    width = max(len(key) for key in report)
+    for key, value in report.items():
+        print(f"{key:<{width}}  {value}")
+    return 0
+
+
+def examine() -> dict[str, Any]:
+    """What matters for speed and for missing pieces, by name."""
+    import torch
+
+    import fewshot
+    from fewshot.cache import EmbeddingCache
+    from fewshot.device import resolve_device, resolve_precision
+    from fewshot.encoders.download import model_urls, weights_file
+
+    device = resolve_device()
+    found = [name for name in model_urls() if weights_file(name).is_file()]
+    info = EmbeddingCache().info()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "fewshot": fewshot.__version__,
+        "python": platform.python_version(),
+        **{package: _version(package) for package in _PACKAGES},
+        "device": f"{device} ({name})",
+        "precision": resolve_precision("auto", device),
+        "threads": f"{torch.get_num_threads()} of {os.cpu_count()} cores",
+        "weights": ", ".join(["tiny", *found])
+        + ("" if found else "  (OpenAI's: fewshot download --model_name ViT-B/32)"),
+        "cache": f"{info.path}: {info.entries} embeddings, {info.bytes / 2**20:.1f} MiB",
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

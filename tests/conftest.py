@@ -1,0 +1,86 @@
+"""Small real things that many tests need: CLIP weights in OpenAI's format, class folders, a task directory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fewshot.encoders._clip_import import import_clip_model
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's cache of embeddings."""
+    monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def make_clip(*, layers: object = 2, width: int = 64, image: int = 32, patch: int | None = 8, embed: int = 32) -> object:
+    """A CLIP model of the `clip` package with random weights, rounded as OpenAI's releases are."""
+    model = import_clip_model()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        clip = model.CLIP(embed, image, layers, width, patch, 77, 100, 64, 1, 1)
+        for module in clip.modules():  # fresh batch norms would hide a wrong statistic
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.1)
+                module.running_var.uniform_(0.5, 1.5)
+                module.weight.data.uniform_(0.5, 1.5)
+    model.convert_weights(clip)
+    return clip.eval()
+
+
+@pytest.fixture(scope="session")
+def vit_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plain state dict in OpenAI's format: a vision transformer of 2 blocks for 32 x 32 pictures."""
+    path = tmp_path_factory.mktemp("weights") / "vit.pt"
+    torch.save(make_clip().state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def resnet_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plain state dict in OpenAI's format: a small ResNet of 5 bottlenecks for 64 x 64 pictures."""
+    path = tmp_path_factory.mktemp("weights") / "resnet.pt"
+    clip = make_clip(layers=(1, 1, 2, 1), width=8, image=64, patch=None)
+    torch.save(clip.state_dict(), path)
+    return path
+
+
+def write_pictures(root: Path, classes: int, images: int, *, size: int = 40, seed: int = 0, offset: int = 0) -> Path:
+    """Class folders whose classes differ in colour and stripes, and whose pictures differ in noise."""
+    generator = np.random.default_rng(seed)
+    for label in range(offset, offset + classes):
+        folder = root / f"class{label:02d}"
+        folder.mkdir(parents=True)
+        tone = np.random.default_rng(label).uniform(40, 215, 3)
+        for i in range(images):
+            pixels = np.tile(tone, (size, size, 1)) + generator.normal(0, 25, (size, size, 3))
+            pixels[:: 2 + label % 5] *= 0.5
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{i:02d}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def class_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve classes of ten pictures; treat it as read-only."""
+    return write_pictures(tmp_path_factory.mktemp("pictures") / "train", 12, 10)
+
+
+@pytest.fixture(scope="session")
+def other_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight other classes of ten pictures; treat it as read-only."""
+    return write_pictures(tmp_path_factory.mktemp("pictures") / "other", 8, 10, seed=1, offset=20)
+
+
+@pytest.fixture
+def data_root() -> Path:
+    """The real image sets, for tests marked `data`."""
+    root = os.environ.get("FEWSHOT_DATA")
+    if not root:
+        pytest.skip("set FEWSHOT_DATA to the folder that shared/data/unpack.py made")
+    return Path(root)
