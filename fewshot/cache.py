@@ -47,10 +47,14 @@ class CacheInfo:
 class EmbeddingCache:
     """(key, float32 vector) pairs on disk. Any failure of the file turns it off with one warning: it only saves time."""
 
-    def __init__(self, path: str | Path | None = None, *, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
-        """Args: path: the SQLite file, `default_cache_path()` by default. max_bytes: entries longest unused go beyond it."""
+    def __init__(
+        self, path: str | Path | None = None, *, max_bytes: int = DEFAULT_MAX_BYTES, timeout: float = 10.0
+    ) -> None:
+        """Args: path: the SQLite file, `default_cache_path()` by default. max_bytes: entries longest unused go beyond it. timeout: seconds to
+        wait for another process that writes."""
         self.path = Path(path) if path is not None else default_cache_path()
         self.max_bytes = max_bytes
+        self._timeout = timeout
         self._local = threading.local()
         self._broken = False
         self._lock = threading.Lock()
@@ -60,7 +64,7 @@ class EmbeddingCache:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None or self._local.pid != os.getpid():  # a connection must not cross a fork
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(self.path, timeout=10, check_same_thread=False, isolation_level=None)
+            connection = sqlite3.connect(self.path, timeout=self._timeout, check_same_thread=False, isolation_level=None)
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
             for statement in _SCHEMA:

@@ -59,9 +59,9 @@ def _guard(train: ImageTable, validation: ImageTable, config: TrainConfig, conso
 
 def select_statistics_rows(table: ImageTable, seed: int, most: int = 10_000) -> list[int]:
     """At most `most` seeded rows, for the training classes' statistics."""
-    from episodes.keyed import fold
+    from episodes.keyed import START, fold
 
     if len(table) <= most:
         return list(range(len(table)))
-    keys = fold(fold(0, seed & (1 << 63) - 1), np.arange(len(table)))
+    keys = fold(fold(START, seed & (1 << 63) - 1), np.arange(len(table)))
     return sorted(int(row) for row in np.argsort(keys, kind="stable")[:most])
