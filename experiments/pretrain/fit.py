@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import time
+from math import nan
 from pathlib import Path
+from statistics import fmean
 
 import torch
 
@@ -49,11 +51,10 @@ def _fit(run: Run, output: Path, validation: Pictures, every: float) -> None:
 def record(
     run: Run, output: Path, validation: Pictures, seconds: float, seen: list[dict[str, float]]
 ) -> None:
-    """Append a line to curve.csv: losses since the last line, and the averaged weights' accuracy on
-    validation.
-    """
+    """Append a line to curve.csv: losses since the last line, and the averaged weights' accuracy."""
     size = schedule.picture_size(min(run.budget.share, 0.999))
     features = embed(run.average, validation.pixels, size, run.dtype)
+    names = ("photos", "characters", "text")
     accuracy = {shots: ncm_accuracy(features, validation.labels, shots)[0] for shots in (1, 5)}
     line = {
         "seconds": round(seconds),
@@ -62,7 +63,10 @@ def record(
         "share": round(run.budget.share, 4),
         "size": size,
         "rate": round(schedule.rate(run.budget.share), 5),
-        **{f"loss_{name}": round(sum(s[name] for s in seen) / len(seen), 4) for name in seen[0]},
+        **{
+            f"loss_{name}": round(fmean([part[name] for part in seen if name in part] or [nan]), 4)
+            for name in names
+        },
         **{f"val_5way_{shots}shot": round(value, 4) for shots, value in accuracy.items()},
     }
     path = output / "curve.csv"

@@ -37,37 +37,34 @@ class Targets:
     turns: Tensor
 
 
-def picture_losses(
-    embedding: Tensor,
-    heads: Heads,
-    texts: tuple[Tensor, Tensor],
-    text_scale: Tensor,
-    targets: Targets,
-    smoothing: float,
-) -> dict[str, Tensor]:
-    """The losses of unit embeddings (B + C, E), photographs first, each weighted by its pictures' part of the
-    batch.
+def picture_losses(embedding: Tensor, heads: Heads, targets: Targets, smoothing: float) -> dict[str, Tensor]:
+    """Classification of unit embeddings (B + C, E), photographs first, by the heads.
 
-    ``texts`` are the unit text embeddings of all photo and all character classes. Both domains have a softmax
-    of their own: telling photographs from characters is too easy to be worth a gradient. Names speak of
-    upright characters only.
+    Each loss is weighted by its pictures' part of the batch. Both domains have a softmax of their own:
+    telling photographs from characters is too easy to be worth a gradient.
     """
     photo, character = embedding[: len(targets.first)], embedding[len(targets.first) :]
     part = len(photo) / len(embedding)
     scale = heads.log_scale.clamp(max=math.log(50.0)).exp()
     turned = targets.character * 4 + targets.turns
     of_photos = mixed(scale * photo @ F.normalize(heads.photos, dim=-1).T, targets, smoothing)
-    of_characters = smoothed(
-        scale * character @ F.normalize(heads.characters, dim=-1).T, turned, smoothing
-    ).mean()
-    photo_named = mixed(text_scale * photo @ texts[0].T, targets, smoothing)
+    of_characters = smoothed(scale * character @ F.normalize(heads.characters, dim=-1).T, turned, smoothing)
+    return {"photos": part * of_photos, "characters": (1 - part) * of_characters.mean()}
+
+
+def text_loss(
+    embedding: Tensor, texts: tuple[Tensor, Tensor], scale: Tensor, targets: Targets, smoothing: float
+) -> Tensor:
+    """Contrast of unit embeddings (B + C, E) with the unit text embeddings of all classes.
+
+    Names speak of upright characters only.
+    """
+    photo, character = embedding[: len(targets.first)], embedding[len(targets.first) :]
+    part = len(photo) / len(embedding)
+    of_photos = mixed(scale * photo @ texts[0].T, targets, smoothing)
     upright = (targets.turns == 0).float()
-    character_named = smoothed(text_scale * character @ texts[1].T, targets.character, smoothing) * upright
-    return {
-        "photos": part * of_photos,
-        "characters": (1 - part) * of_characters,
-        "text": part * photo_named + (1 - part) * character_named.mean(),
-    }
+    of_characters = smoothed(scale * character @ texts[1].T, targets.character, smoothing) * upright
+    return part * of_photos + (1 - part) * of_characters.mean()
 
 
 def smoothed(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 # Progressive resolution (share of the budget before which a size applies, size): small pictures have few
 # tokens, and most of what is learned there holds at the final size.
-STAGES = ((0.30, 32), (0.65, 40), (0.85, 48), (1.0, 64))
+STAGES = ((0.48, 32), (0.75, 40), (0.92, 48), (1.0, 64))
 WARM_UP = 0.03
 MIX_UNTIL = 0.88
 

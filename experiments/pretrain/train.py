@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from experiments.pretrain import augment, schedule, vocabulary
 from experiments.pretrain.data import Pictures
-from experiments.pretrain.losses import Heads, Targets, picture_losses
+from experiments.pretrain.losses import Heads, Targets, picture_losses, text_loss
 from experiments.pretrain.model import Shape, encode_image, encode_text, make_clip
 from experiments.pretrain.optim import make_optimizers
 
@@ -40,6 +40,7 @@ class Settings:
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
     text_weight: float = 0.3
+    text_every: int = 2  # steps; hundreds of prompts cost a sixth of a step on small pictures
     drop_path: float = 0.0
     mix: float = 0.5
     smallest_crop: float = 0.25
@@ -135,10 +136,13 @@ class Run:
         x, targets = self.batch(photo_rows, char_rows, size, generator)
         keep = self.keep_mask(len(x), generator)
         embedding = F.normalize(encode_image(model, x, self.dtype, keep, self.settings.compile), dim=-1)
-        texts = self.class_text(model, generator)
-        text_scale = model.logit_scale.clamp(max=math.log(100.0)).exp()
-        losses = picture_losses(embedding, heads, texts, text_scale, targets, self.settings.label_smoothing)
-        total = losses["photos"] + losses["characters"] + self.settings.text_weight * losses["text"]
+        losses = picture_losses(embedding, heads, targets, self.settings.label_smoothing)
+        total = losses["photos"] + losses["characters"]
+        if self.step % self.settings.text_every == 0:
+            texts = self.class_text(model, generator)
+            scale = model.logit_scale.clamp(max=math.log(100.0)).exp()
+            losses["text"] = text_loss(embedding, texts, scale, targets, self.settings.label_smoothing)
+            total = total + self.settings.text_every * self.settings.text_weight * losses["text"]
         total.backward()  # type: ignore[no-untyped-call]
         return {name: loss.item() for name, loss in losses.items()}
 

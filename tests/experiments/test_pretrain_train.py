@@ -112,7 +112,7 @@ def test_a_run_learns_and_leaves_its_curve_and_checkpoint(
     assert float(lines[-1]["share"]) == 1
     assert 0.2 < float(lines[-1]["val_5way_5shot"]) <= 1
     last = run.train_step()
-    assert all(last[name] < 0.8 * first[name] for name in first), (first, last)
+    assert all(last[name] < 0.8 * first[name] for name in last), (first, last)
     assert (tmp_path / "checkpoint.pt").exists()
 
 
