@@ -86,8 +86,8 @@ def fit_temperature(log_probabilities: ArrayLike, labels: ArrayLike) -> float:
     true_score = table[np.arange(len(truth)), truth]
     if not np.isfinite(true_score).all():
         raise DataError(
-            f"{int((~np.isfinite(true_score)).sum())} of {len(truth)} true classes have probability zero: no temperature "
-            "can mend that; check that labels are positions among the task's own ways"
+            f"{int((~np.isfinite(true_score)).sum())} of {len(truth)} true classes have probability zero: no "
+            "temperature can mend that; check that labels are positions among the task's own ways"
         )
     finite = np.where(np.isfinite(table), table, 0.0)  # 0 x -inf is no number; its probability is zero anyway
 
@@ -107,7 +107,7 @@ def fit_temperature(log_probabilities: ArrayLike, labels: ArrayLike) -> float:
     return float(1 / np.sqrt(low * high))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reliability:
     """Confidence against accuracy in bins of equal width; what a reliability diagram draws."""
 
@@ -178,8 +178,8 @@ def reject_threshold(outsiders: ArrayLike, false_accept_rate: float) -> float:
     needed = int(np.ceil(1 / false_accept_rate))
     if len(sure) < needed:
         raise DataError(
-            f"{len(sure)} queries of left-out classes cannot tell a false-accept rate of {false_accept_rate}: expected at "
-            f"least {needed}; evaluate more validation episodes or allow a higher rate"
+            f"{len(sure)} queries of left-out classes cannot tell a false-accept rate of {false_accept_rate}: "
+            f"expected at least {needed}; evaluate more validation episodes or allow a higher rate"
         )
     allowed = int(np.floor(false_accept_rate * len(sure) + 1e-9))
     # Just above the first that must be declined; ties with it are declined too.

@@ -7,6 +7,7 @@ Radford et al., Learning Transferable Visual Models From Natural Language Superv
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -33,22 +34,16 @@ def _require_text(name: str, class_text: Tensor | None, query: Tensor, n_way: in
 
 
 def binomial_tail(successes: Tensor, trials: Tensor, chance: float) -> Tensor:
-    """P(X >= successes) for X ~ Binomial(trials, chance), elementwise over integer tensors; float64."""
-    most = int(trials.max()) if trials.numel() else 0
-    k = torch.arange(most + 1, device=trials.device, dtype=torch.float64)
+    """P(X >= successes) for X ~ Binomial(trials, chance), elementwise over tensors of whole numbers; float64."""
     n = trials.to(torch.float64).unsqueeze(-1)
     if chance >= 1:
         return torch.ones_like(n[..., 0])
-    log_odds = torch.log(torch.tensor(chance, dtype=torch.float64)) - torch.log1p(
-        torch.tensor(-chance, dtype=torch.float64)
-    )
+    k = torch.arange(int(trials.max()) + 1, device=trials.device, dtype=torch.float64)
     left = (n - k).clamp_min(0)
-    log_term = torch.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma(left + 1)
-    log_term = (
-        log_term + k * log_odds.to(k.device) + n * torch.log1p(torch.tensor(-chance, dtype=torch.float64)).to(k.device)
-    )
+    log_ways = torch.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma(left + 1)
+    terms = (log_ways + k * math.log(chance) + left * math.log1p(-chance)).exp()
     counted = (k >= successes.unsqueeze(-1)) & (k <= n)
-    return torch.where(counted, log_term.exp(), torch.zeros_like(log_term)).sum(-1).clamp_max(1)
+    return (terms * counted).sum(-1).clamp_max(1)
 
 
 def names_help(
@@ -57,12 +52,21 @@ def names_help(
     """(T,) bool: zero-shot accuracy on the support set is above chance, by its exact binomial lower bound.
 
     The Clopper-Pearson lower bound at level ``significance`` exceeds 1/N exactly where guessing would be
-    right as often with a probability below ``significance``. ``class_text`` must have unit norm.
+    right as often with a probability below ``significance``. Trials are classes, not pictures: pictures of
+    one class are alike, so a meaningless name that happens to lie near one of them lies near all, and counted
+    by pictures every fourth 5-way 5-shot task with meaningless names would pass. With two classes no outcome
+    is telling enough, and names are not used.
+
+    ``class_text`` must have unit norm.
     """
-    known = support_labels >= 0
-    chosen = maths.first_best(maths.cosines(support, class_text)).to(torch.uint8).argmax(-1)
-    right = ((chosen == support_labels) & known).sum(1)
-    return binomial_tail(right, known.sum(1), 1 / n_way) < significance
+    chosen = maths.first_best(maths.cosines(support, class_text)).to(support.dtype)
+    hot = maths.membership(support_labels, n_way, support)
+    right = ((chosen * hot).sum(1) / hot.sum(1)).sum(-1).double()  # (T,) classes' accuracies summed: of N, not whole
+    trials = torch.full_like(right, n_way, dtype=torch.int64)
+    whole = (right + 1e-6).floor()
+    part = (right - whole).clamp_min(0)
+    tail = (1 - part) * binomial_tail(whole, trials, 1 / n_way) + part * binomial_tail(whole + 1, trials, 1 / n_way)
+    return tail < significance
 
 
 @dataclass(frozen=True)
@@ -113,8 +117,7 @@ class TextBlend:
         support, query = maths.working(support), maths.working(query)
         text = _require_text("text-blend", class_text, query, n_way)
         visual = maths.prototypes(support, maths.membership(support_labels, n_way, support))
-        use = names_help(support, support_labels, text, n_way, self.significance)
-        share = self.text_share * use.to(query.dtype).view(-1, 1, 1)
-        return maths.log_probabilities(
-            self.scale * maths.cosines(query, maths.unit((1 - share) * visual + share * text))
-        )
+        use = names_help(support, support_labels, text, n_way, self.significance).view(-1, 1, 1)
+        blend = maths.unit((1 - self.text_share) * visual + self.text_share * text)
+        anchors = torch.where(use, blend, visual)
+        return maths.log_probabilities(self.scale * maths.cosines(query, anchors))
