@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -62,11 +63,12 @@ def test_held_out_classes_may_not_be_trained_on(tmp_path: Path) -> None:
 def test_augmentation_is_a_function_of_its_generator() -> None:
     pixels = torch.randint(0, 255, (6, 3, 64, 64), dtype=torch.uint8, generator=generator())
     turns = torch.tensor([0, 1, 2, 3, 0, 1])
-    for function in (
+    functions: list[Callable[[torch.Generator], torch.Tensor]] = [
         lambda g: augment.augment_photos(pixels, 40, 0.2, 1.0, g),
         lambda g: augment.augment_characters(pixels, turns, 40, 1.0, g),
         lambda g: augment.mix(pixels.float(), 1.0, g)[0],
-    ):
+    ]
+    for function in functions:
         one, two, other = function(generator(1)), function(generator(1)), function(generator(2))
         assert torch.equal(one, two) and not torch.equal(one, other)
         assert torch.isfinite(one).all()
@@ -126,7 +128,9 @@ def test_shares_of_a_mix_are_what_the_pixels_say() -> None:
 
 def test_prototype_accuracy_equals_a_plain_loop() -> None:
     features = F.normalize(
-        torch.randn(7 * 9, 12, generator=generator()) + 2 * torch.randn(7, 12).repeat_interleave(9, 0), dim=-1
+        torch.randn(7 * 9, 12, generator=generator())
+        + 2 * torch.randn(7, 12, generator=generator(1)).repeat_interleave(9, 0),
+        dim=-1,
     )
     labels = torch.arange(7).repeat_interleave(9)
     draws, scores = generator(4), []
