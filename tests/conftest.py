@@ -19,7 +19,9 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("FEWSHOT_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
-def make_clip(*, layers: object = 2, width: int = 64, image: int = 32, patch: int | None = 8, embed: int = 32) -> object:
+def make_clip(
+    *, layers: object = 2, width: int = 64, image: int = 32, patch: int | None = 8, embed: int = 32
+) -> object:
     """A CLIP model of the `clip` package with random weights, rounded as OpenAI's releases are."""
     model = import_clip_model()
     with torch.random.fork_rng(devices=[]):

@@ -57,7 +57,9 @@ def test_every_batch_has_the_one_shape_and_repeated_bytes_are_encoded_once(
     counting = Counting(encoder)
     found = embed_images(encoder, [*paths, *copies, paths[3]], batch_size=16)
     assert counting.batches == [16, 16, 16, 16] and found.computed == 50
-    assert torch.equal(found.features[50:80], found.features[:30]) and torch.equal(found.features[80], found.features[3])
+    assert torch.equal(found.features[50:80], found.features[:30]) and torch.equal(
+        found.features[80], found.features[3]
+    )
 
 
 def test_unreadable_pictures_are_told_with_their_reason(

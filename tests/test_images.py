@@ -70,7 +70,11 @@ def test_cmyk_and_orientation() -> None:
 
 def test_animation_gives_its_first_frame() -> None:
     frames = [Image.new("RGB", (5, 5), c) for c in ("red", "blue")]
-    assert np.asarray(decode(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])))[0, 0].tolist() == [255, 0, 0]
+    assert np.asarray(decode(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])))[0, 0].tolist() == [
+        255,
+        0,
+        0,
+    ]
 
 
 @pytest.mark.parametrize("data", [b"", b"text", encoded(GRADIENT)[:60], encoded(GRADIENT.convert("RGB"), "JPEG")[:300]])

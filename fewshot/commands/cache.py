@@ -14,7 +14,7 @@ from fewshot.commands.common import print_json
 class Options:
     """The embeddings kept on disk, so that no picture is encoded twice. $FEWSHOT_CACHE names another folder."""
 
-    action: Annotated[Literal["info", "clear"], tyro.conf.Positional]
+    action: Annotated[Literal["info", "clear"], tyro.conf.Positional, tyro.conf.arg(metavar="info|clear")]
     """info tells what is there, clear deletes it."""
     json: bool = False
     """Print one machine-readable document and nothing else."""

@@ -18,7 +18,7 @@ from fewshot.commands.common import print_json
 class Options:
     """Draw pictures, train, predict and score: the whole job in minutes, without a download."""
 
-    folder: Annotated[Path, tyro.conf.Positional] = Path("demo")
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")] = Path("demo")
     """Where everything goes."""
     seed: int = 0
     """Every random choice follows from it."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Options(WithEncoder):
     """Few-shot accuracy with its 95 % interval; with a checkpoint, beside the untouched encoder's."""
 
-    data_dir: Annotated[Path, tyro.conf.Positional]
+    data_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATA_DIR")]
     """Class folders, or a directory of tasks with a truth.csv."""
     classifier: tuple[str, ...] = ("prototype",)
     """The few-shot methods."""

@@ -15,9 +15,9 @@ from fewshot.commands.common import print_json
 class Options:
     """Write a directory of tasks (testB/task*/support/<class>/*, testB/task*/query/*) and its truth.csv."""
 
-    data_dir: Annotated[Path, tyro.conf.Positional]
+    data_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATA_DIR")]
     """Class folders."""
-    out_dir: Annotated[Path, tyro.conf.Positional]
+    out_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT_DIR")]
     """Where testB/ and truth.csv go."""
     tasks: int = 20
     """How many tasks."""

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class Options(WithEncoder):
     """Name the query pictures of a directory of tasks."""
 
-    test_dir: Annotated[Path, tyro.conf.Positional]
+    test_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="TEST_DIR")]
     """The folder that holds testB/, a folder of tasks, or one task."""
-    result: Annotated[Path, tyro.conf.Positional]
+    result: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RESULT.csv")]
     """The CSV to write: task,image,label,confidence."""
     classifier: str = "prototype"
     """The few-shot method."""

@@ -15,9 +15,9 @@ from fewshot.commands.common import print_json
 class Options:
     """Accuracy of a result CSV: the mean over tasks, with its 95 % interval."""
 
-    result: Annotated[Path, tyro.conf.Positional]
+    result: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RESULT.csv")]
     """A CSV that 'fewshot predict' wrote, or any with the columns task, image and label."""
-    truth: Annotated[Path, tyro.conf.Positional]
+    truth: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="TRUTH.csv")]
     """A CSV with the columns task, image and label."""
     json: bool = False
     """Print one machine-readable document and nothing else."""

@@ -164,9 +164,16 @@ class _Run:
         untouched = self._measure_untouched(state)
         if state.epoch:
             self.console.line(f"resuming {self.folder} after epoch {state.epoch} of {self.config.epochs}")
-        if state.epoch < self.config.epochs:
-            self._epochs(state)
-        selection = self._finish(state, untouched)
+        try:
+            if state.epoch < self.config.epochs:
+                self._epochs(state)
+            selection = self._finish(state, untouched)
+        except BaseException as error:
+            if not isinstance(error, Exception) and self.main:  # SIGINT or SIGTERM, not a failure
+                self.console.warn(
+                    f"stopped after epoch {state.epoch} of {self.config.epochs}; the same command with --output {self.folder} --resume continues"
+                )
+            raise
         return self._result(state, selection)
 
     def _measure_untouched(self, state: run_state.RunState) -> Embeddings | None:

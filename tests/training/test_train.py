@@ -69,7 +69,11 @@ class KillingConsole(Console):
 
 def test_a_run_writes_a_checkpoint_that_stands_alone(config: TrainConfig) -> None:
     result = train(config)
-    assert sorted(p.name for p in result.path.iterdir() if p.is_file()) == ["config.json", "metrics.csv", "model.safetensors"]
+    assert sorted(p.name for p in result.path.iterdir() if p.is_file()) == [
+        "config.json",
+        "metrics.csv",
+        "model.safetensors",
+    ]
     kinds = [row["kind"] for row in metrics(result.path)]
     assert kinds == ["untouched", "epoch", "epoch", "wise-ft", "wise-ft", "wise-ft", "wise-ft", "decision"]
     loaded = load_checkpoint(result.path)
@@ -92,7 +96,10 @@ def test_a_run_writes_a_checkpoint_that_stands_alone(config: TrainConfig) -> Non
 def test_statistics_of_the_training_classes_are_stored(config: TrainConfig) -> None:
     loaded = load_checkpoint(train(config).path)
     table = read_class_folders(config.train_data)
-    for encoder, statistics in ((loaded.encoder, loaded.statistics), (loaded.untouched_encoder(), loaded.original_statistics)):
+    for encoder, statistics in (
+        (loaded.encoder, loaded.statistics),
+        (loaded.untouched_encoder(), loaded.original_statistics),
+    ):
         features = embed_images(encoder, table.items, precision="32").features.numpy().astype(np.float64)
         assert statistics is not None and statistics.count == len(table)
         assert np.allclose(statistics.mean.numpy(), features.mean(0), atol=1e-6)
@@ -166,7 +173,11 @@ def test_either_loss_may_be_off(config: TrainConfig, weights: tuple[float, float
 
 
 def test_the_losses_fall(config: TrainConfig) -> None:
-    rows = [r for r in metrics(train(dataclasses.replace(config, epochs=6, classifier_lr=1e-2)).path) if r["kind"] == "epoch"]
+    rows = [
+        r
+        for r in metrics(train(dataclasses.replace(config, epochs=6, classifier_lr=1e-2)).path)
+        if r["kind"] == "epoch"
+    ]
     assert float(rows[-1]["prototypical_loss"]) < 0.8 * float(rows[0]["prototypical_loss"])
     assert float(rows[-1]["class_loss"]) < 0.8 * float(rows[0]["class_loss"])
 
@@ -236,9 +247,7 @@ def test_shared_classes_and_pictures_are_told_and_refused_when_strict(
         ({"ways": 13, "batch_size": 100}, "13 classes"),
     ],
 )
-def test_settings_that_cannot_work_say_what_does(
-    config: TrainConfig, change: dict[str, int], message: str
-) -> None:
+def test_settings_that_cannot_work_say_what_does(config: TrainConfig, change: dict[str, int], message: str) -> None:
     with pytest.raises((UsageError, DataError), match=message):
         train(dataclasses.replace(config, **change))  # type: ignore[arg-type]
 
