@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from fewshot.encoders import load_encoder as load_encoder
     from fewshot.estimator import FewShotClassifier as FewShotClassifier
     from fewshot.heads import ResidualClassifier as ResidualClassifier
+    from fewshot.images import normalise as normalise
     from fewshot.loader import EpisodeLoader as EpisodeLoader
     from fewshot.loader import EpisodeTensors as EpisodeTensors
+    from fewshot.losses import class_loss as class_loss
     from fewshot.losses import prototypical_logits as prototypical_logits
     from fewshot.losses import prototypical_loss as prototypical_loss
     from fewshot.scoring import FeatureScorer as FeatureScorer
@@ -37,8 +39,10 @@ _HOME = {
     "FewShotClassifier": "fewshot.estimator",
     "ResidualClassifier": "fewshot.heads",
     "Augmentation": "fewshot.augment",
+    "normalise": "fewshot.images",
     "EpisodeLoader": "fewshot.loader",
     "EpisodeTensors": "fewshot.loader",
+    "class_loss": "fewshot.losses",
     "prototypical_loss": "fewshot.losses",
     "prototypical_logits": "fewshot.losses",
     "FeatureScorer": "fewshot.scoring",

@@ -53,16 +53,19 @@ def resnet_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def write_pictures(root: Path, classes: int, images: int, *, size: int = 40, seed: int = 0, offset: int = 0) -> Path:
-    """Class folders whose classes differ in colour and stripes, and whose pictures differ in noise."""
+def write_pictures(
+    root: Path, classes: int, images: int, *, size: int = 40, seed: int = 0, offset: int = 0, spread: float = 40
+) -> Path:
+    """Class folders whose classes differ in colour and stripes, and whose pictures differ more: neither easy nor hopeless."""
     generator = np.random.default_rng(seed)
     for label in range(offset, offset + classes):
         folder = root / f"class{label:02d}"
         folder.mkdir(parents=True)
-        tone = np.random.default_rng(label).uniform(40, 215, 3)
+        tone = np.random.default_rng(label).uniform(90, 165, 3)
         for i in range(images):
-            pixels = np.tile(tone, (size, size, 1)) + generator.normal(0, 25, (size, size, 3))
-            pixels[:: 2 + label % 5] *= 0.5
+            pixels = np.tile(tone + generator.normal(0, spread, 3), (size, size, 1))
+            pixels += generator.normal(0, 25, pixels.shape)
+            pixels[generator.integers(4) :: 2 + label % 5] *= 0.7
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{i:02d}.png")
     return root
 

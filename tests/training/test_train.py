@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -172,12 +174,19 @@ def test_either_loss_may_be_off(config: TrainConfig, weights: tuple[float, float
     assert float(row["loss"]) == pytest.approx(expected, rel=1e-6)
 
 
-def test_the_losses_fall(config: TrainConfig) -> None:
-    rows = [
-        r
-        for r in metrics(train(dataclasses.replace(config, epochs=6, classifier_lr=1e-2)).path)
-        if r["kind"] == "epoch"
-    ]
+def test_the_losses_fall(config: TrainConfig, tmp_path: Path) -> None:
+    easy = write_pictures(tmp_path / "easy", 12, 10, spread=5)
+    plain = Augmentation(crop_scale=(1.0, 1.0), flip=0.0, colour=0.0)
+    learns = dataclasses.replace(
+        config,
+        train_data=easy,
+        unfreeze_blocks="all",
+        epochs=8,
+        visual_lr=3e-3,
+        classifier_lr=1e-2,
+        augmentation=plain,
+    )
+    rows = [row for row in metrics(train(learns).path) if row["kind"] == "epoch"]
     assert float(rows[-1]["prototypical_loss"]) < 0.8 * float(rows[0]["prototypical_loss"])
     assert float(rows[-1]["class_loss"]) < 0.8 * float(rows[0]["class_loss"])
 
@@ -287,3 +296,41 @@ def test_augmentation_is_keyed(class_folders: Path) -> None:
     assert np.array_equal(augment(image, 7), augment(image, 7))
     assert not np.array_equal(augment(image, 7), augment(image, 8))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_two_processes_train_as_one(config: TrainConfig, tmp_path: Path) -> None:
+    """Each takes one of a step's two episodes; the averaged gradients are those of one process with both."""
+    shared = ["--train_data", config.train_data, "--val_data", config.val_data, "--backbone", config.backbone]
+    shared += ["--unfreeze_blocks", 1, "--batch_size", 24, "--ways", 4, "--queries", 2, "--epochs", 2, "--dropout", 0]
+    shared += ["--precision", 32, "--visual_lr", 1e-3, "--val_queries", 4, "--val_episodes", 20, "--workers", 0]
+    root = Path(__file__).resolve().parents[2]
+    for processes in (1, 2):
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", processes, "--master-port", 29555]
+        command += ["-m", "fewshot", "train", *shared, "--output", tmp_path / f"{processes}"]
+        done = subprocess.run([str(c) for c in command], cwd=root, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("fewshot predict") == 1  # one process reports
+    one, two = metrics(tmp_path / "1"), metrics(tmp_path / "2")
+    assert len(one) == len(two) == 8
+    for a, b in zip(one, two, strict=True):
+        for column in ("prototypical_loss", "class_loss", "val_accuracy"):
+            assert (a[column] == b[column] == "") or float(a[column]) == pytest.approx(float(b[column]), rel=1e-4)
+    first, _ = load_tensors(tmp_path / "1" / "model.safetensors")
+    second, _ = load_tensors(tmp_path / "2" / "model.safetensors")
+    assert torch.allclose(first["classifier.fc2.weight"], second["classifier.fc2.weight"], atol=1e-5)
+
+
+def test_tuning_that_helps_is_kept(config: TrainConfig) -> None:
+    """Trained and validated on the same classes, a random encoder surely gets better."""
+    learns = dataclasses.replace(
+        config, val_data=config.train_data, unfreeze_blocks="all", epochs=8, visual_lr=3e-3, val_episodes=200
+    )
+    result = train(learns)
+    assert result.alpha > 0 and result.difference.mean > result.difference.ci95
+    loaded = load_checkpoint(result.path)
+    assert loaded.tuned
+    encoder, untouched = loaded.encoder.state_dict(), loaded.untouched_encoder().state_dict()
+    tensors, _ = load_tensors(result.path / "model.safetensors")
+    assert {n for n in encoder if not torch.equal(encoder[n], untouched[n])} <= {
+        n.removeprefix("original.") for n in tensors if n.startswith("original.")
+    }
