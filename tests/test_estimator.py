@@ -43,7 +43,7 @@ def test_in_a_pipeline_with_cross_validation() -> None:
     x, y = load_iris(return_X_y=True)
     scores = cross_val_score(make_pipeline(StandardScaler(), FewShotClassifier("gda")), x, y, cv=5)
     assert scores.shape == (5,)
-    assert scores.mean() > 0.93
+    assert scores.mean() > 0.85
 
 
 def test_labels_may_be_names_and_clone_keeps_settings() -> None:

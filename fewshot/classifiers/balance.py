@@ -57,9 +57,7 @@ def estimate_balance(support: Tensor, hot: Tensor, query: Tensor, query_mask: Te
 
 
 def warn_if_unbalanced(name: str, support: Tensor, hot: Tensor, query: Tensor, query_mask: Tensor) -> None:
-    """Issue one ``ImbalanceWarning`` for the batch where more of its tasks look unbalanced than chance
-    explains.
-    """
+    """One ``ImbalanceWarning`` for a batch in which more tasks look unbalanced than chance explains."""
     balance = estimate_balance(support, hot, query, query_mask)
     count = int(balance.unbalanced.sum())
     if count > ENOUGH * len(balance.distance):

@@ -30,8 +30,9 @@ def shift_to_support(support: Tensor, support_labels: Tensor, query: Tensor, que
 def rectified_prototypes(
     support: Tensor, hot: Tensor, query: Tensor, query_mask: Tensor, sharpness: float, top: int | None
 ) -> Tensor:
-    """Weighted class means (T, N, D) over support and pseudo-labelled queries (``query`` already shifted),
-        not normalised.
+    """Weighted class means (T, N, D) over support and pseudo-labelled queries, not normalised.
+
+    ``query`` has been shifted already.
 
     A query counts for the class whose prototype is closest, if among that class's ``top`` closest (None: all
     of them), with weight exp(``sharpness`` x cosine).

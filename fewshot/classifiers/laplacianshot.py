@@ -23,8 +23,9 @@ from fewshot.classifiers.bdcspn import rectified_prototypes, shift_to_support
 
 @dataclass(frozen=True)
 class LaplacianShot:
-    """d = squared distance of the unit-norm query from the rectified prototypes; ``scale`` multiplies the
-    final logits.
+    """d is the squared distance of the unit-norm query from the rectified prototypes.
+
+    ``scale`` multiplies the final logits.
     """
 
     regularisation: float = 0.7  # lambda
@@ -51,7 +52,7 @@ class LaplacianShot:
         shifted = shift_to_support(support, support_labels, query, query_mask)
         anchors = rectified_prototypes(support, hot, shifted, query_mask, self.sharpness, self.top)
         closeness = -maths.squared_distances(query, anchors)
-        pull = self.regularisation * maths.neighbour_graph(query, query, query_mask, query_mask, self.neighbours)
+        pull = self.regularisation * maths.neighbour_graph(query, query_mask, self.neighbours)
         logits = closeness
         for _ in range(self.steps):
             logits = closeness + torch.bmm(pull, maths.soft_assignments(logits))

@@ -19,8 +19,9 @@ from fewshot.classifiers.span import Span, largest_eigenvalue_bound
 
 @dataclass(frozen=True)
 class LinearProbe:
-    """Logits W f with W started at ``scale`` x the unit-norm class means, ``iterations`` gradient steps on
-    the cross-entropy.
+    """Logits W f: W starts at ``scale`` x the unit-norm class means and takes ``iterations`` gradient steps.
+
+    The loss is the class-balanced mean cross-entropy on the support set.
     """
 
     scale: float = 10.0

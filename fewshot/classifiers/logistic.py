@@ -20,8 +20,7 @@ from fewshot.classifiers.span import Span
 
 @dataclass(frozen=True)
 class Logistic:
-    """Minimises ``C`` x the sum of class-balanced cross-entropies + |W|^2 / 2, as scikit-learn's
-        ``LogisticRegression``.
+    """Minimises ``C`` x the sum of class-balanced cross-entropies + |W|^2 / 2, as scikit-learn does.
 
     The same ``C`` gives the same classifier as ``LogisticRegression(C, class_weight="balanced")`` on
     unit-norm features. The intercept is free. ``scale`` multiplies the finished logits.

@@ -58,10 +58,10 @@ def prototypes(support: Tensor, hot: Tensor) -> Tensor:
 
 
 def products(query: Tensor, anchors: Tensor) -> Tensor:
-    """Inner product of every query (T, Q, D) with every anchor (T, N, D): (T, Q, N), a view of (T, N, Q) in
-    memory.
+    """Inner product of every query (T, Q, D) with every anchor (T, N, D): (T, Q, N).
 
-    With a handful of ways, that order makes the product twice and a softmax over the ways ten times as fast.
+    A view of (T, N, Q) in memory: with a handful of ways, that order makes the product twice and a softmax
+    over the ways ten times as fast.
     """
     return torch.bmm(anchors, query.transpose(1, 2)).transpose(1, 2)
 
@@ -82,9 +82,10 @@ def squared_distances(query: Tensor, anchors: Tensor) -> Tensor:
 
 
 def log_probabilities(scores: Tensor) -> Tensor:
-    """Softmax of ``scores`` (T, Q, N) as float32 logarithms; scores that differ by rounding alone become
-    equal. Equal scores must come out equal, for then ``argmax`` gives the first class whatever the order of
-    summation.
+    """Softmax of ``scores`` (T, Q, N) as float32 logarithms; rounding cannot part them.
+
+    Scores that differ by rounding alone become equal. Equal scores must come out equal, for then ``argmax``
+    gives the first class whatever the order of summation.
     """
     top = scores.amax(-1, keepdim=True)
     gap = scores - top
@@ -104,21 +105,26 @@ def first_best(scores: Tensor) -> Tensor:
     return best & (best.cumsum(-1) == 1)
 
 
-def neighbour_graph(rows: Tensor, columns: Tensor, row_mask: Tensor, column_mask: Tensor, count: int) -> Tensor:
-    """One where a column is among the ``count`` nearest (by cosine, unit features) of a row: (T, n, m); never
-    itself, never padding.
+def neighbour_graph(features: Tensor, present: Tensor, count: int) -> Tensor:
+    """Weights (T, n, n) of each row's ``count`` nearest others by cosine: one each, ``count`` in all.
+
+    ``features`` (T, n, D) have unit norm; ``present`` (T, n) marks what is not padding. Others that are
+    equally near share what is left of the weight, so that neither copies of a picture nor the order of
+    pictures matter.
     """
-    similarity = torch.bmm(rows, columns.transpose(1, 2))
+    similarity = torch.bmm(features, features.transpose(1, 2))
     similarity.diagonal(dim1=1, dim2=2).fill_(-torch.inf)
-    similarity = similarity.masked_fill(~column_mask.unsqueeze(1), -torch.inf)
-    nearest = similarity.topk(min(count, similarity.shape[-1]), dim=-1)
-    graph = torch.zeros_like(similarity).scatter_(-1, nearest.indices, (nearest.values > -torch.inf).to(rows.dtype))
-    return graph * row_mask.unsqueeze(-1)
+    similarity = similarity.masked_fill(~present.unsqueeze(1), -torch.inf)
+    last = similarity.topk(min(count, similarity.shape[-1]), dim=-1).values[..., -1:]
+    nearer = similarity > last + TIE
+    tied = (similarity >= last - TIE) & ~nearer & (similarity > -torch.inf)
+    left = (count - nearer.sum(-1, keepdim=True)) / tied.sum(-1, keepdim=True).clamp_min(1)
+    graph = nearer + tied * left.clamp_max(1).to(features.dtype)
+    return graph * present.unsqueeze(-1)
 
 
 def centre_on_task(support: Tensor, query: Tensor, known: Tensor, query_mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit-norm support and queries after subtracting the mean over all of the task's pictures, support and
-        query alike.
+    """Unit-norm support and queries after subtracting the mean over all of the task's pictures.
 
     Encoders give features a large common part; without it cosines spread over their whole range, and one
     temperature serves every encoder. ``known`` (T, S) and ``query_mask`` (T, Q) mark what is not padding.

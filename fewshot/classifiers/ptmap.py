@@ -24,9 +24,10 @@ from fewshot.classifiers.balance import warn_if_unbalanced
 def gaussian_like(
     support: Tensor, query: Tensor, known: Tensor, query_mask: Tensor, power: float = 0.5
 ) -> tuple[Tensor, Tensor]:
-    """Features (T, S, D) and (T, Q, D) to the ``power`` where none of the task's is negative; then to unit
-    norm, support and queries each centred on their own mean, and to unit norm again. ``known`` (T, S),
-    ``query_mask`` (T, Q): not padding.
+    """Features (T, S, D) and (T, Q, D) to the ``power``, where none of the task's is negative.
+
+    Then to unit norm, support and queries each centred on their own mean, and to unit norm again. ``known``
+    (T, S), ``query_mask`` (T, Q): not padding.
     """
     negative = ((support < 0).any(-1) & known).any(1) | ((query < 0).any(-1) & query_mask).any(1)
     negative = negative.view(-1, 1, 1)
@@ -42,8 +43,7 @@ def gaussian_like(
 def balanced_log_plan(
     logits: Tensor, log_rows: Tensor, log_columns: Tensor, dual: Tensor, rounds: int
 ) -> tuple[Tensor, Tensor]:
-    """Sinkhorn's iteration in logarithms: the plan (T, Q, N) closest to softmax(``logits``) with the given
-    row and column sums.
+    """Sinkhorn's iteration in logarithms: the plan (T, Q, N) closest to ``logits`` with the given sums.
 
     ``dual`` (T, 1, N) starts the column potentials, and comes back for the next call to start from.
     """
@@ -56,9 +56,7 @@ def balanced_log_plan(
 
 @dataclass(frozen=True)
 class PTMAP:
-    """MAP estimation of class centres under balanced classes: transport, then move the centres a part of the
-    way, repeatedly.
-    """
+    """Transport under balanced classes, then move the centres a part of the way to it, repeatedly."""
 
     regularisation: float = 10.0  # lambda: logits are -lambda x squared distance
     learning_rate: float = 0.2  # alpha

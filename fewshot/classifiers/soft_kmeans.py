@@ -17,11 +17,13 @@ from fewshot.classifiers import maths
 
 @dataclass(frozen=True)
 class SoftKMeans:
-    """p_c <- norm(sum of the class's support + sum of the queries weighted by softmax(``scale`` x cosine)),
-    ``steps`` times.
+    """``steps`` times: p_c <- norm(sum of the class's support + sum of queries x their probability of c).
+
+    That probability is softmax(``scale`` x cosine). Features are centred on the task first
+    (``centre_on_task``).
     """
 
-    scale: float = 10.0
+    scale: float = 5.0
     steps: int = 10
     transductive: ClassVar[bool] = True
 

@@ -19,9 +19,7 @@ from fewshot.classifiers import maths
 
 
 def _require_text(name: str, class_text: Tensor | None, query: Tensor, n_way: int) -> Tensor:
-    """``class_text`` in the queries' precision, unit norm; ``UsageError`` where it is missing or of another
-    shape.
-    """
+    """``class_text`` as unit vectors like the queries; ``UsageError`` where missing or misshapen."""
     expected = (len(query), n_way, query.shape[-1])
     if class_text is None:
         raise UsageError(
@@ -71,8 +69,9 @@ def names_help(
 
 @dataclass(frozen=True)
 class ZeroShot:
-    """Score = ``scale`` x cosine with the class name's embedding; 100 is where CLIP's own scale ends. Support
-    is not used.
+    """Score = ``scale`` x cosine with the class name's embedding; the support set is not used.
+
+    CLIP's own scale ends at 100, hence the default.
     """
 
     scale: float = 100.0
@@ -95,9 +94,7 @@ class ZeroShot:
 
 @dataclass(frozen=True)
 class TextBlend:
-    """Prototypes norm((1 - a) picture + a text) with a = ``text_share``; plain picture prototypes where names
-    do not help.
-    """
+    """Prototypes norm((1 - a) picture + a text) with a = ``text_share``; a = 0 where names do not help."""
 
     text_share: float = 0.5
     scale: float = 10.0

@@ -21,8 +21,7 @@ from fewshot.classifiers.balance import warn_if_unbalanced
 
 
 def entropy_slope(probabilities: Tensor, alpha: Tensor | None) -> Tensor:
-    """Derivative of -H(p) by p, up to a constant: log p, or for the alpha-entropy alpha/(alpha-1)
-    p^(alpha-1).
+    """Derivative of -H(p) by p up to a constant: log p, or alpha / (alpha - 1) p^(alpha - 1).
 
     ``alpha`` (T, 1, 1) is one value a task; None is Shannon's entropy, its limit at 1.
     """
@@ -37,10 +36,9 @@ def through_softmax(probabilities: Tensor, slope: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _InformationMaximisation:
-    """Minimises ``support_weight`` CE(S) - H(mean prediction) + ``certainty_weight`` mean H(prediction) with
-    Adam.
+    """Minimises ``support_weight`` CE(S) - H(mean prediction) + ``certainty_weight`` mean H(prediction).
 
-    ``scale`` is tau.
+    With Adam; ``scale`` is tau.
     """
 
     scale: float = 15.0
@@ -110,8 +108,9 @@ class TIM(_InformationMaximisation):
 
 @dataclass(frozen=True)
 class AlphaTIM(_InformationMaximisation):
-    """TIM with alpha-entropies and equal weights; the order grows with the shots as in the authors' settings:
-    2 at 1, 7 from 5 on.
+    """TIM with alpha-entropies and equal weights.
+
+    Their order grows with the shots as in the authors' settings: 2 at one shot, 7 from five on.
     """
 
     support_weight: float = 1.0

@@ -17,8 +17,7 @@ from fewshot.classifiers import maths
 
 @dataclass(frozen=True)
 class TipCache:
-    """p(c) is proportional to the mean over the class's support of exp(-beta (1 - cosine)), to the power
-        ``scale``.
+    """p(c) ~ (mean over the class's support of exp(-beta (1 - cosine))) to the power ``scale``.
 
     The mean instead of the paper's sum, so that a class with more shots is not preferred for it; the
     logarithm as score, as these affinities are a density estimate.

@@ -28,7 +28,7 @@ class TransCLIP:
     counts alike. Features are centred on the task first (see ``centre_on_task``).
     """
 
-    scale: float = 10.0
+    scale: float = 5.0
     trust: float = 0.5  # lambda of the paper, few-shot
     support_weight: float = 0.2  # gamma of the paper, the largest it tries: its query sets are far larger than ours
     neighbours: int = 3
@@ -70,12 +70,10 @@ class TransCLIP:
         return maths.log_probabilities(logits)
 
     def _neighbours(self, support: Tensor, known: Tensor, query: Tensor, query_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines of each query with its nearest pictures, both ways: (T, Q, Q) among queries and (T, Q, S)
-        to the support.
-        """
+        """Cosines with nearest pictures, averaged over both ways: (T, Q, Q) and to the support (T, Q, S)."""
         n = query.shape[1]
         everything, present = torch.cat([query, support], 1), torch.cat([query_mask, known], 1)
-        graph = maths.neighbour_graph(everything, everything, present, present, self.neighbours)
+        graph = maths.neighbour_graph(everything, present, self.neighbours)
         similarity = torch.bmm(everything, everything.transpose(1, 2)).clamp_min(0)
         graph = graph * similarity
         graph = (graph + graph.transpose(1, 2)) / (2 * self.neighbours)

@@ -58,7 +58,7 @@ def test_gda_is_linear_discriminant_analysis(tasks: Callable, shrinkage: float) 
     for i in range(12):
         x, y, q = _arrays(t, i)
         statistics = class_statistics(t.support[i].double(), t.support_labels[i])
-        ours = GaussianDiscriminant(statistics, shrinkage=shrinkage)(
+        ours = GaussianDiscriminant(statistics, shrinkage=shrinkage, scale=1.0)(
             t.support[i : i + 1], t.support_labels[i : i + 1], t.query[i : i + 1], t.query_mask[i : i + 1], 4
         )[0]
         reference = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage, priors=np.full(4, 0.25)).fit(x, y)
@@ -73,7 +73,7 @@ def test_gda_shrinks_as_the_paper_says() -> None:
     statistics = class_statistics(features, torch.arange(200) % 10)
     covariance, n, width = statistics.covariance.double(), 200, 12
     paper = width * torch.linalg.inv((n - 1) * covariance + covariance.trace() * torch.eye(width, dtype=torch.float64))
-    ours = GaussianDiscriminant(statistics).precision
+    ours = GaussianDiscriminant(statistics, shrinkage=None).precision
     ratio = ours / paper
     torch.testing.assert_close(ratio, ratio[0, 0].expand_as(ratio), rtol=1e-9, atol=0)
 
