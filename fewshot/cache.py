@@ -63,16 +63,34 @@ class EmbeddingCache:
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None or self._local.pid != os.getpid():  # a connection must not cross a fork
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(self.path, timeout=self._timeout, check_same_thread=False, isolation_level=None)
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
-            for statement in _SCHEMA:
-                connection.execute(statement)
-            self._local.connection, self._local.pid = connection, os.getpid()
-            with self._lock:
+            with self._lock:  # threads that make the file at the same moment would find it locked
+                connection = self._connect()
                 self._connections.append(connection)
+            self._local.connection, self._local.pid = connection, os.getpid()
         return connection
+
+    def _connect(self) -> sqlite3.Connection:
+        """A new connection. Switching a new file to WAL does not wait for another process that does so too, so it is tried again."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        end = time.monotonic() + self._timeout
+        while True:
+            connection = sqlite3.connect(
+                self.path, timeout=self._timeout, check_same_thread=False, isolation_level=None
+            )
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=NORMAL")
+                for statement in _SCHEMA:
+                    connection.execute(statement)
+                return connection
+            except sqlite3.OperationalError as error:
+                connection.close()
+                if "locked" not in str(error) or time.monotonic() > end:
+                    raise
+                time.sleep(0.02)
+            except BaseException:
+                connection.close()
+                raise
 
     def _give_up(self, error: Exception) -> None:
         if not self._broken:

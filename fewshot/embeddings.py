@@ -1,7 +1,7 @@
 """Picture files to embeddings: every distinct picture once, in batches of one fixed shape, while others are being decoded.
 
 n pictures, B pictures a batch, D embedding width. An embedding never depends on its neighbours: the encoder always sees B
-pictures, the last batch padded, so the same picture gives the same bits in any company.
+pictures, the last batch padded, so the same picture gives the same bits in any company (see `fewshot.lanes`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,14 +22,12 @@ from torch import Tensor
 
 from episodes.errors import DataError
 from fewshot.cache import EmbeddingCache
-from fewshot.device import Precision, autocast, resolve_precision
+from fewshot.device import Precision, resolve_precision
 from fewshot.encoders.base import VisionEncoder
-from fewshot.images import Pixels, UnreadableImage, decode, normalise, read_bytes, resize_and_crop
+from fewshot.images import TRANSFORM, Pixels, UnreadableImage, clip_pixels, read_bytes
+from fewshot.lanes import ARITHMETIC, Lanes, default_batch_size, embed_pictures
 
 Progress = Callable[[int, int], None]  # pictures done, pictures in all
-_TRANSFORM = (
-    "clip-1"  # name of the test transform in cache keys: a change of `fewshot.images` that moves a pixel renames it
-)
 _CHUNK = 8  # pictures a thread takes at a time: enough to hide the cost of handing over
 
 
@@ -62,13 +60,6 @@ class _Read:
     problem: str | None = None
 
 
-def default_batch_size(encoder: VisionEncoder) -> int:
-    """B, fixed by device type and picture size alone, because it is part of what an embedding depends on."""
-    if encoder.device.type != "cpu":
-        return 256
-    return 32 if encoder.image_size > 128 else 128
-
-
 def embed_images(
     encoder: VisionEncoder,
     items: Sequence[Any],
@@ -97,49 +88,66 @@ def embed_images(
     """
     if len(items) == 0:
         raise DataError("there are no pictures to embed")
-    resolved = resolve_precision(precision, encoder.device)
-    batch = _Batch(encoder, resolved, batch_size or default_batch_size(encoder))
-    reader = _Reader(items, read, encoder.image_size, cache, batch.key() if cache is not None else b"")
-    features = torch.zeros(len(items), encoder.embed_dim)
-    readable = torch.ones(len(items), dtype=torch.bool)
-    problems: dict[int, str] = {}
-    twins: list[tuple[int, int]] = []
+    size = batch_size or default_batch_size(encoder)
+    space = cache_space(encoder, precision, size) if cache is not None else b""
+    reader = _Reader(items, read, encoder.image_size, cache, space)
+    found = Embeddings(
+        torch.zeros(len(items), encoder.embed_dim), torch.ones(len(items), dtype=torch.bool), problems={}, computed=0
+    )
     computed = 0
 
-    def flush() -> None:
+    def keep(tags: list[tuple[int, bytes]], vectors: Tensor) -> None:
         nonlocal computed
-        computed += len(batch)
-        rows, keys, vectors = batch.run()
-        features[rows] = vectors
+        computed += len(tags)
+        found.features[[row for row, _ in tags]] = vectors
         if cache is not None:
-            cache.put(dict(zip(keys, vectors.numpy(), strict=True)))
+            cache.put({key: vector for (_, key), vector in zip(tags, vectors.numpy(), strict=True)})
 
     used: list[bytes] = []
-    for done, got in enumerate(_in_threads(reader, len(items), workers or min(16, os.cpu_count() or 1)), start=1):
-        if got.pixels is not None:
-            batch.add(got.row, got.key, got.pixels)
-            if batch.full:
-                flush()
-        elif got.vector is not None:
-            features[got.row] = torch.from_numpy(got.vector.copy())
-            used.append(got.key)
-        elif got.twin is not None:
-            twins.append((got.row, got.twin))
-        else:
-            readable[got.row] = False
-            problems[got.row] = got.problem or "unreadable"
-        if progress is not None and (done % batch.size == 0 or done == len(items)):
-            progress(done, len(items))
-    if len(batch):
-        flush()
-    for row, twin in twins:
-        features[row], readable[row] = features[twin], readable[twin]
-        if twin in problems:
-            problems[row] = problems[twin]
+    twins: list[tuple[int, int]] = []
+    count = workers or min(16, os.cpu_count() or 1)
+    with Lanes(encoder, embed_pictures, keep, size=size, expected=len(items), precision=precision) as lanes:
+        for done, got in enumerate(_in_threads(reader, len(items), count), start=1):
+            if got.pixels is not None:
+                lanes.add((got.row, got.key), torch.from_numpy(got.pixels))
+            elif got.vector is not None:
+                found.features[got.row] = torch.from_numpy(got.vector.copy())
+                used.append(got.key)
+            elif got.twin is not None:
+                twins.append((got.row, got.twin))
+            else:
+                found.readable[got.row] = False
+                found.problems[got.row] = got.problem or "unreadable"
+            if progress is not None and (done % size == 0 or done == len(items)):
+                progress(done, len(items))
+    _repeat(found, twins)
     if cache is not None:
         cache.touch(used)
         cache.evict()
-    return Embeddings(features, readable, problems, computed)
+    return replace(found, computed=computed)
+
+
+def cache_space(encoder: VisionEncoder, precision: Precision, size: int) -> bytes:
+    """Everything but the picture that an embedding depends on, as the first part of a cache key."""
+    parts = (
+        encoder.fingerprint,
+        TRANSFORM,
+        ARITHMETIC,
+        str(encoder.image_size),
+        resolve_precision(precision, encoder.device),
+        encoder.device.type,
+        str(size),
+        torch.__version__,
+    )
+    return hashlib.sha256("|".join(parts).encode()).digest()
+
+
+def _repeat(found: Embeddings, twins: list[tuple[int, int]]) -> None:
+    """Rows with the bytes of an earlier row get what that one got."""
+    for row, twin in twins:
+        found.features[row], found.readable[row] = found.features[twin], found.readable[twin]
+        if twin in found.problems:
+            found.problems[row] = found.problems[twin]
 
 
 class _Reader:
@@ -167,7 +175,7 @@ class _Reader:
         if vector is not None:
             return _Read(row, key=key, vector=vector)
         try:
-            return _Read(row, key=key, pixels=resize_and_crop(decode(data), self._size))
+            return _Read(row, key=key, pixels=clip_pixels(data, self._size))
         except UnreadableImage as error:
             return _Read(row, problem=str(error))
 
@@ -189,52 +197,3 @@ def _in_threads(reader: _Reader, n: int, workers: int) -> Iterator[_Read]:
         finally:
             for future in window:
                 future.cancel()
-
-
-class _Batch:
-    """Pictures waiting for the encoder; `run` pads them to the one batch shape."""
-
-    def __init__(self, encoder: VisionEncoder, precision: Any, size: int) -> None:
-        self.size = size
-        self._encoder, self._precision = encoder, precision
-        pinned = encoder.device.type == "cuda"
-        self._pixels = torch.zeros(
-            size, 3, encoder.image_size, encoder.image_size, dtype=torch.uint8, pin_memory=pinned
-        )
-        self._view = self._pixels.numpy()
-        self._rows: list[int] = []
-        self._keys: list[bytes] = []
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @property
-    def full(self) -> bool:
-        return len(self) == self.size
-
-    def add(self, row: int, key: bytes, pixels: Pixels) -> None:
-        self._view[len(self)] = pixels
-        self._rows.append(row)
-        self._keys.append(key)
-
-    def run(self) -> tuple[list[int], list[bytes], Tensor]:
-        """Rows, cache keys and (len, D) float32 embeddings of what was added; leaves the batch empty."""
-        count, device = len(self), self._encoder.device
-        with torch.inference_mode(), autocast(self._precision, device):
-            vectors = self._encoder(normalise(self._pixels.to(device), self._encoder))[:count].cpu()
-        rows, keys = self._rows, self._keys
-        self._rows, self._keys = [], []
-        return rows, keys, vectors
-
-    def key(self) -> bytes:
-        """Everything but the picture that an embedding depends on."""
-        parts = (
-            self._encoder.fingerprint,
-            _TRANSFORM,
-            str(self._encoder.image_size),
-            self._precision,
-            self._encoder.device.type,
-            str(self.size),
-            torch.__version__,
-        )
-        return hashlib.sha256("|".join(parts).encode()).digest()

@@ -20,6 +20,7 @@ from torch import Tensor
 from fewshot.encoders.base import VisionEncoder
 
 Pixels = npt.NDArray[np.uint8]
+TRANSFORM = "clip-2"  # name of the test transform in cache keys: a change here that moves a pixel renames it
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
@@ -27,8 +28,13 @@ class UnreadableImage(ValueError):
     """A file that cannot be decoded as a picture; the message says why, the caller knows the path."""
 
 
-def decode(data: bytes) -> Image.Image:
+def decode(data: bytes, at_least: int | None = None) -> Image.Image:
     """The bytes of a picture file -> an upright RGB picture.
+
+    Args:
+        data: the file's bytes.
+        at_least: a JPEG whose sides are all at least twice, four or eight times this is decoded at a half, a quarter or an
+            eighth of its size, which costs a fraction and keeps every side at this length or more; None decodes in full.
 
     Raises:
         UnreadableImage: empty, truncated, not a picture, or implausibly large.
@@ -39,6 +45,8 @@ def decode(data: bytes) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about large or odd files; what cannot be decoded raises
             image = Image.open(io.BytesIO(data))
+            if at_least is not None and image.format == "JPEG":
+                image.draft(None, (at_least, at_least))
             image.load()
             return to_rgb(ImageOps.exif_transpose(image))
     except Exception as error:  # Pillow's decoders raise many kinds on broken files
@@ -59,6 +67,17 @@ def to_rgb(image: Image.Image) -> Image.Image:
         layers = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def clip_pixels(data: bytes, size: int) -> Pixels:
+    """The bytes of a picture file -> CLIP's test transform of it, (3, size, size) uint8.
+
+    Large JPEGs are decoded at a reduced scale that keeps the shorter side at twice `size` or more.
+
+    Raises:
+        UnreadableImage: see `decode`.
+    """
+    return resize_and_crop(decode(data, at_least=2 * size), size)
 
 
 def resize_and_crop(image: Image.Image, size: int) -> Pixels:

@@ -50,6 +50,19 @@ def test_an_embedding_does_not_depend_on_its_neighbours(
     assert torch.equal(alone.features[0], whole[7])
 
 
+def test_weights_changed_between_two_calls_count(encoder: VisionEncoder, paths: list[Path]) -> None:
+    """Inference runs on a cast copy of the weights: it must be made anew for every call."""
+    before = embed_images(encoder, paths[:5], precision="bf16").features
+    encoder.visual.proj.data.mul_(-1)  # past autograd's version counter
+    assert torch.allclose(embed_images(encoder, paths[:5], precision="bf16").features, -before, atol=1e-6)
+
+
+def test_threads_are_as_many_as_before(encoder: VisionEncoder, paths: list[Path]) -> None:
+    threads = torch.get_num_threads()
+    embed_images(encoder, paths, batch_size=4)
+    assert torch.get_num_threads() == threads
+
+
 def test_every_batch_has_the_one_shape_and_repeated_bytes_are_encoded_once(
     encoder: VisionEncoder, paths: list[Path], tmp_path: Path
 ) -> None:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from fewshot.encoders import load_encoder
 from fewshot.encoders._clip_import import import_clip
-from fewshot.images import UnreadableImage, decode, resize_and_crop
+from fewshot.images import UnreadableImage, clip_pixels, decode, normalise, resize_and_crop
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **settings: object) -> bytes:
@@ -55,7 +56,7 @@ def test_transparency_lies_over_white() -> None:
 
 
 def test_sixteen_bits_are_scaled() -> None:
-    deep = Image.fromarray((np.asarray(GRADIENT).astype(np.uint16) * 257))
+    deep = Image.fromarray(np.asarray(GRADIENT).astype(np.uint16) * 257)
     assert np.array_equal(np.asarray(decode(encoded(deep)))[..., 0], np.asarray(GRADIENT))
 
 
@@ -81,3 +82,63 @@ def test_animation_gives_its_first_frame() -> None:
 def test_broken_files_raise_one_kind_of_error(data: bytes) -> None:
     with pytest.raises(UnreadableImage):
         decode(data)
+
+
+def photograph(width: int, height: int, seed: int = 0) -> Image.Image:
+    """Something with the spectrum of a photograph: detail at every scale, less of it the finer."""
+    generator = np.random.default_rng(seed)
+    total = np.zeros((height, width, 3))
+    for octave in range(2, 11):
+        coarse = generator.uniform(-1, 1, (max(2, height * 2**octave // 2048), max(2, width * 2**octave // 2048), 3))
+        layers = [
+            Image.fromarray(coarse[..., c].astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
+            for c in range(3)
+        ]
+        total += np.stack([np.asarray(layer) for layer in layers], -1) / 2 ** (octave - 2)
+    return Image.fromarray(((total - total.min()) / np.ptp(total) * 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("size", "at_least", "expected"),
+    [
+        ((2000, 1500), 448, (1000, 750)),
+        ((1500, 2000), 375, (375, 500)),
+        ((895, 2000), 448, (895, 2000)),
+        ((896, 2000), 448, (448, 1000)),
+        ((4000, 3600), 448, (500, 450)),
+        ((2000, 1500), None, (2000, 1500)),
+    ],
+)
+def test_a_large_jpeg_is_decoded_smaller_but_never_below_the_bound(
+    size: tuple[int, int], at_least: int | None, expected: tuple[int, int]
+) -> None:
+    data = encoded(Image.new("RGB", size, (10, 200, 30)), "JPEG")
+    assert decode(data, at_least).size == expected
+    assert decode(encoded(Image.new("RGB", size), "PNG"), at_least).size == size
+
+
+def test_orientation_of_a_reduced_jpeg() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = photograph(800, 600)
+    found = decode(encoded(image, "JPEG", exif=exif, quality=95), 100)
+    assert found.size == (150, 200)
+    expected = image.resize((200, 150), Image.Resampling.BOX).rotate(-90, expand=True)
+    assert np.abs(np.asarray(found, dtype=float) - np.asarray(expected)).mean() < 3
+
+
+@pytest.mark.parametrize("backbone", ["tiny", "vit", "resnet"])
+def test_reduced_decoding_moves_embeddings_by_less_than_a_thousandth(
+    backbone: str, request: pytest.FixtureRequest
+) -> None:
+    encoder = load_encoder(backbone if backbone == "tiny" else str(request.getfixturevalue(f"{backbone}_file")))
+    data = [
+        encoded(photograph(70 * encoder.image_size // 4, 9 * encoder.image_size, i), "JPEG", quality=90)
+        for i in range(6)
+    ]
+    reduced = np.stack([clip_pixels(d, encoder.image_size) for d in data])
+    full = np.stack([resize_and_crop(decode(d), encoder.image_size) for d in data])
+    assert not np.array_equal(reduced, full)
+    with torch.no_grad():
+        a, b = (encoder(normalise(torch.from_numpy(pixels), encoder)) for pixels in (reduced, full))
+    assert ((a * b).sum(-1) > 1 - 1e-3).all()

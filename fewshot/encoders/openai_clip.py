@@ -6,44 +6,105 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from episodes.errors import DataError
 from fewshot.encoders._clip_import import import_clip_model
-from fewshot.encoders.base import VisionEncoder
+from fewshot.encoders.base import VisionEncoder, cast_matrices
+
+_QUICK_GELU = 1.702
 
 
 class ClipViT(VisionEncoder):
-    """A CLIP vision transformer; blocks are its residual attention blocks, hidden states are (B, tokens, width)."""
+    """A CLIP vision transformer; blocks are its residual attention blocks, hidden states are (B, tokens, width).
+
+    The weights and their names are the `clip` package's; the arithmetic is written batch first, with fused attention, and
+    leaves out what no embedding depends on: behind the last block a hidden state is the class token alone, (B, 1, width).
+    """
 
     def __init__(self, visual: nn.Module, name: str) -> None:
         """Args: visual: a `clip.model.VisionTransformer`; it is used as it is, in float32. name: for messages."""
         super().__init__()
-        self.visual: Any = visual.float()
+        self.visual: Any
+        self.visual = visual.float()
         self.name = name
         self.embed_dim = int(self.visual.output_dim)
         self.image_size = int(self.visual.input_resolution)
         self.blocks = list(self.visual.transformer.resblocks)
+        self._folded = False
         self.unfreeze_last(0)
         self.eval()
 
     def _stem(self, images: Tensor) -> Tensor:
         visual = self.visual
-        patches = visual.conv1(images).flatten(2).transpose(1, 2)  # (B, grid ** 2, width)
+        weight = visual.conv1.weight  # patches do not overlap, so the convolution is one matrix product
+        images = images.to(weight.dtype)
+        size = weight.shape[-1]
+        grid = self.image_size // size
+        tiles = images[..., : grid * size, : grid * size].reshape(len(images), 3, grid, size, grid, size)
+        tiles = tiles.permute(0, 2, 4, 1, 3, 5).reshape(len(images), grid * grid, 3 * size * size)
+        patches = F.linear(tiles, weight.flatten(1))
         first = visual.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
         hidden = torch.cat([first, patches], dim=1) + visual.positional_embedding.to(patches.dtype)
         result: Tensor = visual.ln_pre(hidden)
         return result
 
     def _run(self, hidden: Tensor, blocks: Sequence[nn.Module]) -> Tensor:
-        hidden = hidden.transpose(0, 1)  # the package's blocks are (length, batch, width)
         for block in blocks:
-            hidden = block(hidden)
-        return hidden.transpose(0, 1)
+            # Of the last block only the class token goes on, so nothing else is asked of it: (B, 1, width).
+            hidden = self._block(block, hidden, 1 if block is self.blocks[-1] else hidden.shape[1])
+        return hidden
+
+    def _block(self, block: Any, hidden: Tensor, n_queries: int) -> Tensor:
+        """(B, tokens, width) -> (B, n_queries, width): what the package's block gives for the first tokens, batch first."""
+        attended = self._attend(block.attn, block.ln_1(hidden), n_queries)
+        hidden = hidden[:, :n_queries] + attended
+        result: Tensor = hidden + block.mlp.c_proj(self._activate(block.mlp.c_fc(block.ln_2(hidden))))
+        return result
+
+    @staticmethod
+    def _attend(attention: Any, hidden: Tensor, n_queries: int) -> Tensor:
+        """Multi-head self-attention of the first `n_queries` tokens to all: (B, tokens, width) -> (B, n_queries, width)."""
+        n_pictures, n_tokens, width = hidden.shape
+        heads = (attention.num_heads, attention.head_dim)
+        weight, bias = attention.in_proj_weight, attention.in_proj_bias
+        if n_queries == n_tokens:
+            both = F.linear(hidden, weight, bias).view(n_pictures, n_tokens, 3, *heads)
+            query, key, value = both.permute(2, 0, 3, 1, 4)
+        else:
+            weights, biases = weight.split([width, 2 * width]), bias.split([width, 2 * width])
+            query = F.linear(hidden[:, :n_queries], weights[0], biases[0]).view(n_pictures, n_queries, *heads)
+            query = query.transpose(1, 2)
+            both = F.linear(hidden, weights[1], biases[1]).view(n_pictures, n_tokens, 2, *heads)
+            key, value = both.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        result: Tensor = attention.out_proj(mixed.transpose(1, 2).flatten(2))
+        return result
+
+    def _activate(self, hidden: Tensor) -> Tensor:
+        """QuickGELU, x * sigmoid(1.702 x), by way of SiLU, which is one pass over memory."""
+        if self._folded:
+            return F.silu(hidden, inplace=True)
+        return F.silu(_QUICK_GELU * hidden) / _QUICK_GELU
 
     def _head(self, hidden: Tensor) -> Tensor:
         result: Tensor = self.visual.ln_post(hidden[:, 0, :]) @ self.visual.proj
         return result
+
+    def inference_copy(self, dtype: torch.dtype) -> VisionEncoder:
+        """See `VisionEncoder.inference_copy`; QuickGELU's factor moves into the matrices around it, which leaves SiLU."""
+        copied = super().inference_copy(torch.float32)
+        assert isinstance(copied, ClipViT)
+        for block in copied.visual.transformer.resblocks:
+            for parameter in (block.mlp.c_fc.weight, block.mlp.c_fc.bias):
+                parameter.data.mul_(_QUICK_GELU)
+            block.mlp.c_proj.weight.data.div_(_QUICK_GELU)
+        copied._folded = True
+        if dtype != torch.float32:
+            cast_matrices(copied, dtype)
+            copied.visual.proj.data = copied.visual.proj.data.to(dtype)
+        return copied
 
     def head_parameters(self) -> Iterator[nn.Parameter]:
         yield from self.visual.ln_post.parameters()
@@ -56,7 +117,8 @@ class ClipResNet(VisionEncoder):
     def __init__(self, visual: nn.Module, name: str) -> None:
         """Args: visual: a `clip.model.ModifiedResNet`; it is used as it is, in float32. name: for messages."""
         super().__init__()
-        self.visual: Any = visual.float()
+        self.visual: Any
+        self.visual = visual.float()
         self.name = name
         self.embed_dim = int(self.visual.output_dim)
         self.image_size = int(self.visual.input_resolution)

@@ -51,6 +51,38 @@ def test_trunk_and_tail_make_the_whole(kind: str, request: pytest.FixtureRequest
     assert torch.allclose(whole.norm(dim=-1), torch.ones(2))
 
 
+@pytest.mark.parametrize("kind", ["vit", "resnet"])
+def test_inference_copy_gives_the_same_and_stays_as_it_was(kind: str, request: pytest.FixtureRequest) -> None:
+    encoder = load_encoder(str(request.getfixturevalue(f"{kind}_file")))
+    images = torch.randn(3, 3, encoder.image_size, encoder.image_size)
+    with torch.no_grad():
+        whole = encoder(images)
+        exact, half = encoder.inference_copy(torch.float32), encoder.inference_copy(torch.bfloat16)
+        assert torch.allclose(exact(images), whole, atol=1e-6)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.allclose(half(images), encoder(images), atol=2e-2)
+        for parameter in encoder.parameters():
+            parameter.zero_()
+        assert torch.allclose(exact(images), whole, atol=1e-6)
+    matrices = [p for name, p in half.named_parameters() if name.endswith(("conv1.weight", "c_proj.weight"))]
+    assert matrices and all(p.dtype == torch.bfloat16 for p in matrices)
+    assert not any(p.requires_grad for p in half.parameters())
+
+
+def test_one_block_forwards_and_backwards_as_the_package_s(vit_file: Path) -> None:
+    """Gradients too, of every parameter, against autograd through the package's own forward."""
+    encoder = load_encoder(str(vit_file))
+    encoder.unfreeze_last("all")
+    images = torch.randn(4, 3, 32, 32)
+    weights = torch.randn(4, encoder.embed_dim)
+    found = torch.autograd.grad((encoder(images) * weights).sum(), list(encoder.visual.parameters()))
+    features = encoder.visual(images)
+    features = features / features.norm(dim=-1, keepdim=True)
+    expected = torch.autograd.grad((features * weights).sum(), list(encoder.visual.parameters()))
+    for (name, _), a, b in zip(encoder.visual.named_parameters(), found, expected, strict=True):
+        assert torch.allclose(a, b, atol=1e-5 * max(1, float(b.abs().max()))), name
+
+
 @pytest.mark.parametrize(("kind", "blocks"), [("vit", 2), ("resnet", 5)])
 def test_unfreeze_last_trains_just_the_last_blocks_and_the_head(
     kind: str, blocks: int, request: pytest.FixtureRequest
