@@ -2,13 +2,14 @@
 
 T episodes a step, S support and Q query pictures an episode, N ways. What a step holds is a pure function of the sampler, the
 augmentation, the seed and the step's number: worker processes, their count, and where a run was resumed change nothing.
+A step holds what its source gives: pictures, or what a frozen trunk makes of them (see `fewshot.training.trunk`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,26 @@ from episodes import EpisodeBatch, EpisodeSampler
 from episodes.errors import DataError, UsageError
 from episodes.keyed import keyed_bits
 from fewshot.augment import Augmentation
-from fewshot.images import Pixels, UnreadableImage, decode, read_bytes, resize_and_crop
+from fewshot.images import UnreadableImage, read_bytes
+from fewshot.views import PictureSource
+
+
+class Source(Protocol):
+    """What a step's places are filled with: (row of the table, key of the place) -> a tensor of one shape and type."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one picture's tensor."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """uint8 for pictures; a floating type for hidden states."""
+        ...
+
+    def __call__(self, row: int, key: int) -> Tensor:
+        """The tensor of a picture; raises `UnreadableImage` where there is none."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,9 +49,9 @@ class EpisodeTensors:
 
     Attributes:
         step: its number.
-        support: (T, S, 3, H, W) uint8.
+        support: (T, S, 3, H, W) uint8, or (T, S, ...) hidden states where the source gives those.
         support_labels: (T, S) int64 in [0, N).
-        query: (T, Q, 3, H, W) uint8.
+        query: (T, Q, 3, H, W) uint8, likewise.
         query_labels: (T, Q) int64 in [0, N).
         support_classes: (T, S) int64, the same pictures' classes in the sampler's table.
         query_classes: (T, Q) int64, likewise.
@@ -51,14 +71,14 @@ class EpisodeTensors:
 
     def to(self, device: str | torch.device) -> EpisodeTensors:
         """The same on another device."""
-        moved = {
+        moved: dict[str, Any] = {
             name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)
         }
         return replace(self, **moved)
 
     @property
     def images(self) -> Tensor:
-        """(T * (S + Q), 3, H, W) uint8: support and query of each episode, for one pass through the encoder."""
+        """(T * (S + Q), 3, H, W) uint8 (or hidden states): support and query of each episode, for one pass through the encoder."""
         return torch.cat([self.support, self.query], dim=1).flatten(0, 1)
 
     @property
@@ -69,7 +89,7 @@ class EpisodeTensors:
     def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """(T * (S + Q), ...) in the order of `images` -> support (T, S, ...) and query (T, Q, ...)."""
         tasks, shots = self.support.shape[:2]
-        parts = values.unflatten(0, (tasks, -1))
+        parts = values.reshape(tasks, -1, *values.shape[1:])
         return parts[:, :shots], parts[:, shots:]
 
 
@@ -85,6 +105,7 @@ class EpisodeLoader:
         image_size: int,
         *,
         augmentation: Augmentation | None = None,
+        views: int | None = None,
         episodes_per_step: int = 1,
         first_step: int = 0,
         workers: int = 0,
@@ -93,11 +114,13 @@ class EpisodeLoader:
         processes: int = 1,
         pin_memory: bool = False,
         read: Callable[[Any], bytes] = read_bytes,
+        source: Source | None = None,
     ) -> None:
         """Args:
             sampler: its length is the number of episodes; steps are len(sampler) // episodes_per_step.
             image_size: pictures become (3, image_size, image_size).
             augmentation: None is CLIP's test transform.
+            views: every picture has this many fixed augmented views, and a step draws among them; None augments anew each time.
             episodes_per_step: T over all processes.
             first_step: where to begin, for resuming.
             workers: loading processes; 0 loads in this one.
@@ -105,6 +128,7 @@ class EpisodeLoader:
             rank, processes: this process among those that share each step.
             pin_memory: page-locked memory, for a GPU.
             read: gives the bytes of an item of the sampler's table.
+            source: what fills a step instead of pictures; `augmentation`, `views` and `read` are then not looked at.
 
         Raises:
             UsageError: the processes cannot share a step evenly, or there is no step to iterate over.
@@ -120,7 +144,9 @@ class EpisodeLoader:
             )
         self._first = first_step
         share = episodes_per_step // processes
-        self._dataset = _Steps(sampler, image_size, augmentation, episodes_per_step, rank * share, share, seed, read)
+        if source is None:
+            source = PictureSource(sampler.table.items, image_size, augmentation, views=views, seed=seed, read=read)
+        self._dataset = _Steps(sampler, source, episodes_per_step, rank * share, share, seed)
         self._workers, self._pin = workers, pin_memory
 
     def __len__(self) -> int:
@@ -150,22 +176,16 @@ class _Steps(Dataset[EpisodeTensors]):
     def __init__(
         self,
         sampler: EpisodeSampler,
-        image_size: int,
-        augmentation: Augmentation | None,
+        source: Source,
         episodes_per_step: int,
         offset: int,
         share: int,
         seed: int,
-        read: Callable[[Any], bytes],
     ) -> None:
-        self._sampler, self._size, self._seed, self._read = sampler, image_size, seed, read
+        self._sampler, self._source, self._seed = sampler, source, seed
         self._per_step, self._offset, self._share = episodes_per_step, offset, share
-        self._augmentation = augmentation
-        self._augment: Callable[[Any, int], Pixels] | None = None  # built in the worker: it need not be picklable
 
     def __getitem__(self, step: int) -> EpisodeTensors:
-        if self._augmentation is not None and self._augment is None:
-            self._augment = self._augmentation.build(self._size)
         first = step * self._per_step + self._offset
         batch = self._sampler.batch(first, first + self._share)
         replaced: dict[str, str] = {}
@@ -175,7 +195,7 @@ class _Steps(Dataset[EpisodeTensors]):
             ("support", batch.support, batch.support_labels),
             ("query", batch.query, batch.query_labels),
         ):
-            parts[part] = torch.from_numpy(self._load(rows, labels, batch, step, part, spares, replaced))
+            parts[part] = self._load(rows, labels, batch, step, part, spares, replaced)
         return EpisodeTensors(
             step,
             parts["support"],
@@ -197,14 +217,14 @@ class _Steps(Dataset[EpisodeTensors]):
         part: str,
         spares: _Spares,
         replaced: dict[str, str],
-    ) -> Pixels:
-        """(T, S or Q, 3, H, W) uint8; padded places stay black."""
-        pixels = np.zeros((*rows.shape, 3, self._size, self._size), dtype=np.uint8)
+    ) -> Tensor:
+        """(T, S or Q, ...) as the source gives it; padded places stay 0."""
+        filled = torch.zeros((*rows.shape, *self._source.shape), dtype=self._source.dtype)
         for task, place in np.argwhere(rows >= 0):
             row = int(rows[task, place])
             while True:
                 try:
-                    pixels[task, place] = self._picture(
+                    filled[task, place] = self._source(
                         row, keyed_bits(self._seed, step, self._offset + int(task), part, int(place))
                     )
                     break
@@ -213,13 +233,7 @@ class _Steps(Dataset[EpisodeTensors]):
                     row = spares.next(
                         int(task), int(labels[task, place]), int(batch.class_ids[task, labels[task, place]])
                     )
-        return pixels
-
-    def _picture(self, row: int, key: int) -> Pixels:
-        image = decode(self._read(self._sampler.table.items[row]))
-        if self._augment is None:
-            return resize_and_crop(image, self._size)
-        return self._augment(image, keyed_bits(key, row))
+        return filled
 
 
 class _Spares:

@@ -94,6 +94,10 @@ class TrainConfig:
 
     augmentation: Augmentation = field(default_factory=Augmentation)
     """Random crops, flips and colours."""
+    views: int | None = None
+    """Give every picture this many fixed augmented views instead of augmenting anew each time; lets --trunk_cache work."""
+    trunk_cache: Literal["auto", "on", "off"] = "auto"
+    """With --views: compute what the frozen blocks make of each view once and keep it on disk; auto does so where it pays."""
 
     val_ways: int = 5
     """Classes of a validation episode."""
@@ -130,6 +134,15 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "queries", "val_ways", "val_queries", "val_episodes"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}: expected at least 1")
+        if self.views is not None and self.views < 1:
+            raise UsageError(f"views is {self.views}: expected at least 1")
+        if self.trunk_cache == "on" and (self.views is None or self.unfreeze_blocks == "all"):
+            why = (
+                "--views: without it every picture looks new each time"
+                if self.views is None
+                else "frozen blocks: none are"
+            )
+            raise UsageError(f"trunk_cache is on, but needs {why}")
         for name in ("visual_lr", "classifier_lr", "prototypical_weight", "class_weight", "weight_decay", "clip_norm"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise UsageError(f"{name} is {getattr(self, name)}: expected a number of at least 0")

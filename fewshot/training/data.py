@@ -49,7 +49,11 @@ def _guard(train: ImageTable, validation: ImageTable, config: TrainConfig, conso
     """Tell, or with `strict` refuse, classes and pictures that training and validation share."""
     from episodes.leakage import identical_pictures, shared_class_names
 
-    found = [part.summary() for part in (shared_class_names(train, validation), identical_pictures(train, validation)) if part]
+    found = [
+        part.summary()
+        for part in (shared_class_names(train, validation), identical_pictures(train, validation))
+        if part
+    ]
     if found:
         text = f"{config.train_data} and {config.val_data}: {'; '.join(found)}; validation will look better than it is"
         if config.strict:

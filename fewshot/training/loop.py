@@ -34,8 +34,13 @@ from fewshot.training.metrics import Metrics
 from fewshot.training.model import EpisodicModel
 from fewshot.training.optimiser import Schedule, build_optimiser
 from fewshot.training.selection import Selection, select
+from fewshot.training.trunk import Trunk, TrunkKey
+from fewshot.training.trunks import Trunks
 from fewshot.training.validation import Split, Validation
 
+TRUNK_BLOCKS = (
+    "trunk_blocks"  # in config.json: behind how many blocks training's hidden states come; null without a cache
+)
 _FABRIC_PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
@@ -93,6 +98,8 @@ class _Run:
         self.schedule = Schedule(steps, config.warmup, config.head_warmup if self.original else 0.0)
         self.cache = None if config.no_cache else EmbeddingCache()
         self.validation = Validation(self.split.validation, config, self.workers, self.cache)
+        self.trunks = Trunks(config, self.encoder, self.workers, self.folder, self.console)
+        self.trunk = self._open_trunks()
 
     def _plan(self) -> EpisodePlan:
         table, config = self.split.train, self.config
@@ -123,6 +130,31 @@ class _Run:
                 checkpoint.write_config(folder, self._describe(None))
         return folder
 
+    def _open_trunks(self) -> Trunk | None:
+        """The validation's trunk on rank 0, and that of training where it is to be used, in every process."""
+        table, seed = self.split.train, self._augmentation_seed()
+        chosen: tuple[int, TrunkKey] | None = None
+        if self.main:
+            self.validation.trunk = self.trunks.of_validation(self.validation.table)
+            described = checkpoint.read_config(self.folder)
+            if TRUNK_BLOCKS not in described:  # a resumed run goes on as it began, whatever the disk says by now
+                passes = self.config.epochs * self.plan.steps_per_epoch * self._pictures_per_step()
+                described[TRUNK_BLOCKS] = self.trunks.decide(table, passes, seed)
+                checkpoint.write_config(self.folder, described)
+            if described[TRUNK_BLOCKS] is not None:
+                chosen = described[TRUNK_BLOCKS], self.trunks.training_key(table, seed)
+        chosen = self.fabric.broadcast(chosen)
+        if chosen is None:
+            return None
+        blocks, key = chosen
+        self.model.cached_blocks = blocks
+        first = self.trunks.of_training(table, blocks, key, seed) if self.fabric.local_rank == 0 else None
+        self.fabric.barrier()
+        return self.trunks.of_training(table, blocks, key, seed) if first is None else first
+
+    def _augmentation_seed(self) -> int:
+        return keyed_bits(self.config.seed, "augmentation") >> 1
+
     def _describe(self, selection: Selection | None, best_epoch: int = 0) -> dict[str, Any]:
         """What config.json says."""
         table = self.split.train
@@ -149,6 +181,7 @@ class _Run:
             "split": self.split.note,
             "validation_classes": list(self.split.validation.class_names),
             "selected": chosen,
+            **({TRUNK_BLOCKS: self.model.cached_blocks} if selection is not None else {}),
             "settings": self.config.to_json(),
             "class_names": list(table.class_names),
         }
@@ -231,13 +264,15 @@ class _Run:
             self._sampler(),
             self.encoder.image_size,
             augmentation=self.config.augmentation,
+            views=self.config.views,
             episodes_per_step=self.plan.episodes_per_step,
             first_step=state.epoch * per_epoch,
-            workers=self.workers,
-            seed=keyed_bits(self.config.seed, "augmentation") >> 1,
+            workers=self.workers if self.trunk is None else 0,  # hidden states are there; nothing is worth a process
+            seed=self._augmentation_seed(),
             rank=self.fabric.global_rank,
             processes=self.fabric.world_size,
             pin_memory=self.fabric.device.type == "cuda",
+            source=self.trunk,
         )
         steps = iter(loader)
         while state.epoch < self.config.epochs:
@@ -341,6 +376,7 @@ class _Run:
                 self.folder, self.encoder, self.model.classifier, self.model.log_scale, self.original, kept, original
             )
             (self.folder / checkpoint.RESUME).unlink(missing_ok=True)
+            self.trunks.clean()
         self.fabric.barrier()
         return selection
 
@@ -374,12 +410,18 @@ class _Run:
 
         def measure(what: str) -> Statistics:
             with self.console.bar(f"statistics of the training classes, {what} encoder") as advance:
+                cache = self.cache if what == "untouched" else None
                 got = embed_images(
-                    self.encoder, items, precision=self.config.precision, workers=self.workers, progress=advance
+                    self.encoder,
+                    items,
+                    precision=self.config.precision,
+                    workers=self.workers,
+                    cache=cache,
+                    progress=advance,
                 )
             return class_statistics(got.features[got.readable], labels[got.readable])
 
-        kept = measure("kept")
+        kept = measure("kept" if tuned else "untouched")
         if not tuned:
             return kept, kept
         weights = run_state.tuned_weights(self.model)
@@ -413,17 +455,21 @@ def _set(encoder: VisionEncoder, values: dict[str, Tensor]) -> None:
 
 def _fabric(config: TrainConfig) -> Any:
     """lightning-fabric, told of torchrun's processes where there are several."""
-    from lightning_fabric import Fabric
-    from lightning_fabric.strategies import DDPStrategy
+    import logging
 
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies.ddp import DDPStrategy
+
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces what metrics and config.json say
     device = resolve_device(config.device)
-    precision = _FABRIC_PRECISION[resolve_precision(config.precision, device)]
+    precision: Any = _FABRIC_PRECISION[resolve_precision(config.precision, device)]
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     accelerator = {"cuda": "cuda", "cpu": "cpu", "mps": "mps"}.get(device.type, device.type)
     if processes > 1:
         local = int(os.environ.get("LOCAL_WORLD_SIZE", str(processes)))
         # The encoder gets no gradient while the classifier warms up.
-        strategy = DDPStrategy(find_unused_parameters=True)
+        # One process embeds, validates and makes trunks while the others wait: as long as that takes.
+        strategy = DDPStrategy(find_unused_parameters=config.head_warmup > 0, timeout=datetime.timedelta(days=1))
         fabric = Fabric(
             accelerator=accelerator, devices=local, num_nodes=processes // local, strategy=strategy, precision=precision
         )

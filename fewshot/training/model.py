@@ -43,6 +43,8 @@ class EpisodicModel(nn.Module):
         """Args: encoder: its `requires_grad` flags say what is tuned. n_classes: C. seed: of the classifier's first weights."""
         super().__init__()
         self.encoder = encoder
+        self.cached_blocks: int | None = None  # behind how many blocks the hidden states come that stand for pictures
+        self._trunks: tuple[VisionEncoder, ...] = ()  # in a tuple, so that it is no part of this module
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.classifier = ResidualClassifier(encoder.embed_dim, n_classes, dropout)
@@ -68,7 +70,7 @@ class EpisodicModel(nn.Module):
         """Losses of one step of T episodes with S support and Q query pictures each; labels of -1 are padding.
 
         Args:
-            images: (T * (S + Q), 3, H, W) uint8, as `EpisodeTensors.images`.
+            images: (T * (S + Q), 3, H, W) uint8, as `EpisodeTensors.images`; or floating hidden states behind `cached_blocks`.
             support_labels: (T, S) in [0, n_way).
             query_labels: (T, Q) in [0, n_way).
             classes: (T * (S + Q),) in [0, C), the training classes of `images`.
@@ -77,7 +79,7 @@ class EpisodicModel(nn.Module):
             encoder_frozen: no gradient into the encoder, while the classifier warms up.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not encoder_frozen):
-            features: Tensor = self.encoder(normalise(images, self.encoder))
+            features = self._embed(images)
         with torch.autocast(features.device.type, enabled=False):
             tasks, shots = support_labels.shape
             parts = features.view(tasks, -1, features.shape[1])
@@ -89,3 +91,34 @@ class EpisodicModel(nn.Module):
             accuracy = (logits.detach().argmax(-1) == query_labels)[known].float().mean()
             total = self.prototypical_weight * prototypical + self.class_weight * class_part
         return StepLosses(total, prototypical.detach(), class_part.detach(), accuracy)
+
+    def _embed(self, images: Tensor) -> Tensor:
+        """Pictures, or hidden states in their place, to (B, D) embeddings; gradients reach the unfrozen part only."""
+        encoder = self.encoder
+        if not encoder.stem_frozen:
+            embeddings: Tensor = encoder(normalise(images, encoder))
+            return embeddings
+        with torch.no_grad():
+            hidden = self._hidden(images)
+        return encoder.forward_tail(hidden, encoder.n_frozen)
+
+    def _hidden(self, images: Tensor) -> Tensor:
+        """What the frozen part makes of pictures, or of hidden states that were taken behind fewer blocks."""
+        encoder, stop = self.encoder, self.encoder.n_frozen
+        dtype = _compute_dtype(images.device.type)
+        if not self._trunks and self.cached_blocks != stop:
+            # The frozen part never changes: a copy has its weights cast once instead of in every step.
+            self._trunks = (encoder.inference_copy(dtype),)
+        if not images.is_floating_point():
+            return self._trunks[0].forward_trunk(normalise(images, encoder), stop)
+        if self.cached_blocks is None:
+            raise ValueError("the model got hidden states, but cached_blocks does not say behind which block")
+        hidden = images.to(dtype)  # fabric widens what it passes on; it was computed in this type
+        return (
+            hidden if self.cached_blocks == stop else self._trunks[0].forward_blocks(hidden, self.cached_blocks, stop)
+        )
+
+
+def _compute_dtype(kind: str) -> torch.dtype:
+    """The type that autocast computes in on this kind of device; float32 outside of it."""
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32

@@ -17,6 +17,7 @@ from fewshot.embeddings import Embeddings, embed_images
 from fewshot.encoders.base import VisionEncoder
 from fewshot.scoring import FeatureScorer
 from fewshot.training.config import TrainConfig, upper
+from fewshot.training.trunk import Trunk
 
 MOST_PICTURES = 4000  # of the validation folder: more would cost an epoch's time and move no decision
 
@@ -72,7 +73,13 @@ def split_validation(table: ImageTable, seed: int, at_least: int) -> Split:
 
 
 class Validation:
-    """Fixed episodes over the validation pictures; each picture is embedded once a measurement."""
+    """Fixed episodes over the validation pictures; each picture is embedded once a measurement.
+
+    Attributes:
+        table: the pictures.
+        shots, ways, queries: of the episodes.
+        trunk: what the frozen blocks make of the pictures, so that a measurement costs the tail alone; None without one.
+    """
 
     def __init__(self, table: ImageTable, config: TrainConfig, workers: int, cache: EmbeddingCache | None) -> None:
         """Args: table: validation classes. workers: decoding threads. cache: used for the untouched encoder only.
@@ -100,6 +107,7 @@ class Validation:
             )
         self.ways = min(config.val_ways, usable)
         self.queries = int(min(config.val_queries, counts[self.ways - 1] - self.shots))
+        self.trunk: Trunk | None = None
         self._config, self._workers, self._cache = config, workers, cache
 
     def episodes(self, purpose: int = 0) -> EpisodeSampler:
@@ -116,6 +124,8 @@ class Validation:
     def embed(self, encoder: VisionEncoder, *, cached: bool = False) -> Embeddings:
         """Embeddings of all validation pictures."""
         precision: Precision = self._config.precision
+        if self.trunk is not None:
+            return self.trunk.embed(encoder, precision)
         cache = self._cache if cached else None
         return embed_images(encoder, self.table.items, precision=precision, workers=self._workers, cache=cache)
 
