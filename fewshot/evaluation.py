@@ -8,8 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from episodes import Episode, EpisodeSampler, ImageTable, Results, evaluate, read_class_folders, read_task_directory
-from episodes.errors import DataError
+from torch import Tensor
+
+from episodes import (
+    Episode,
+    EpisodeSampler,
+    ImageTable,
+    PairedDifference,
+    Results,
+    evaluate,
+    paired_difference,
+    read_class_folders,
+    read_task_directory,
+)
+from episodes.errors import DataError, UsageError
 from fewshot.classifiers.base import Classifier
 from fewshot.embeddings import Embeddings
 from fewshot.scoring import FeatureScorer
@@ -34,6 +46,11 @@ class EvaluationRow:
     episodes: int
     seed: int | None
     results: Results
+
+    @property
+    def encoder(self) -> str:
+        """The encoder's name in tables."""
+        return self.checkpoint or f"untouched {self.backbone}"
 
     @property
     def document(self) -> dict[str, Any]:
@@ -75,11 +92,13 @@ def read_episode_sets(
     episodes: int = 600,
     seed: int = 0,
     nested: bool = False,
+    query_balance: float | None = None,
 ) -> tuple[ImageTable, list[EpisodeSet]]:
     """The episodes to evaluate on: sampled from class folders, or read from tasks with a truth.csv.
 
     All settings of ways and shots share `max_shots`, so that shots nest and queries stay the same. For tasks the settings of
-    sampling are not looked at.
+    sampling are not looked at. `query_balance` is the concentration of a Dirichlet distribution over the classes that
+    divides the queries; None gives each class the same number.
 
     Raises:
         DataError: the folder cannot be used, classes are too small, or tasks have no truth.csv.
@@ -97,7 +116,14 @@ def read_episode_sets(
     for way in ways:
         for shot in shots:
             sampler = EpisodeSampler(
-                table, ways=way, shots=shot, queries=queries, seed=seed, episodes=episodes, max_shots=max(shots)
+                table,
+                ways=way,
+                shots=shot,
+                queries=queries,
+                seed=seed,
+                episodes=episodes,
+                max_shots=max(shots),
+                query_balance=query_balance,
             )
             sets.append(EpisodeSet(sampler, way, shot, queries, seed))
     return table, sets
@@ -121,9 +147,14 @@ def evaluate_sets(
     *,
     backbone: str,
     checkpoint: str | None = None,
+    class_text: dict[str, Tensor] | None = None,
     device: Any = "cpu",
 ) -> list[EvaluationRow]:
     """A row for every classifier and set, in that order, all from the same embeddings."""
+
+    def scorer(classifier: Classifier) -> FeatureScorer:
+        return FeatureScorer(embeddings, classifier, class_text=class_text, device=device)
+
     return [
         EvaluationRow(
             name,
@@ -134,8 +165,60 @@ def evaluate_sets(
             group.queries,
             len(group.episodes),
             group.seed,
-            evaluate(group.episodes, FeatureScorer(embeddings, classifier, device=device)),
+            evaluate(group.episodes, scorer(classifier)),
         )
         for name, classifier in classifiers.items()
         for group in sets
     ]
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """B against A on the same episodes: a positive difference means that A is better."""
+
+    first: EvaluationRow
+    second: EvaluationRow
+    difference: PairedDifference
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The comparison as `fewshot evaluate --json` gives it."""
+        return {
+            "compare": [[row.encoder, row.classifier] for row in (self.first, self.second)],
+            "ways": self.first.ways,
+            "shots": self.first.shots,
+            "difference": self.difference.mean,
+            "ci95": self.difference.ci95,
+            "episodes": self.difference.episodes,
+            "episodes_needed": self.difference.episodes_needed,
+        }
+
+
+def compare(rows: Sequence[EvaluationRow], first: str, second: str) -> list[Comparison]:
+    """Pair the rows of two classifiers, or of two encoders, setting by setting.
+
+    Args:
+        rows: of one evaluation.
+        first, second: classifier names, checkpoint paths, or "untouched".
+
+    Raises:
+        UsageError: one of them is not among the rows, or they name the same rows.
+    """
+
+    def named(name: str) -> list[EvaluationRow]:
+        found = [r for r in rows if name in (r.classifier, r.checkpoint) or (name == "untouched" and not r.checkpoint)]
+        if not found:
+            known = sorted({r.classifier for r in rows} | {r.checkpoint or "untouched" for r in rows})
+            raise UsageError(f"--compare {name!r}: not among what was evaluated: {', '.join(known)}")
+        return found
+
+    def setting(row: EvaluationRow) -> tuple[object, ...]:
+        same = (row.ways, row.shots, row.queries)
+        by_classifier = first in {r.classifier for r in rows}
+        return (*same, row.encoder) if by_classifier else (*same, row.classifier)
+
+    others = {setting(row): row for row in named(second)}
+    pairs = [(row, others[setting(row)]) for row in named(first) if setting(row) in others]
+    if not pairs or any(a is b for a, b in pairs):
+        raise UsageError(f"--compare {first!r} {second!r}: give two classifiers, or two encoders, that differ")
+    return [Comparison(a, b, paired_difference(a.results, b.results)) for a, b in pairs]

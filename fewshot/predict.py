@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from torch import Tensor
 
 from episodes import Episode, ImageTable, Results, evaluate, read_task_directory
 from fewshot.cache import EmbeddingCache
@@ -67,6 +67,7 @@ def predict(
     encoder: VisionEncoder,
     classifier: Classifier,
     *,
+    class_text: Callable[[Sequence[str]], dict[str, Tensor] | None] | None = None,
     truth: str | Path | None = None,
     find_truth: bool = True,
     precision: Precision = "auto",
@@ -80,6 +81,7 @@ def predict(
         test_dir: the folder that holds `testB/`, a folder of tasks, or one task.
         encoder: on the device that is to compute.
         classifier: the few-shot method.
+        class_text: gives text embeddings (D,) of the tasks' class names, for classifiers that use names.
         truth, find_truth: see `episodes.read_task_directory`.
         precision, workers, cache, progress: see `fewshot.embed_images`.
 
@@ -90,10 +92,7 @@ def predict(
     embeddings = embed_images(
         encoder, table.items, precision=precision, workers=workers, cache=cache, progress=progress
     )
-    results = evaluate(episodes, FeatureScorer(embeddings, classifier, device=encoder.device))
+    texts = class_text(table.class_names) if class_text is not None else None
+    scorer = FeatureScorer(embeddings, classifier, class_text=texts, device=encoder.device)
+    results = evaluate(episodes, scorer)
     return Prediction(table, episodes, embeddings, results)
-
-
-def relabel(prediction: Prediction, results: Results) -> Prediction:
-    """The same tasks with another classifier's answers."""
-    return dataclasses.replace(prediction, results=results)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,7 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from episodes.errors import UsageError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fewshot.cache import EmbeddingCache
+    from fewshot.classifiers.base import Statistics
     from fewshot.console import Console
     from fewshot.encoders.base import VisionEncoder
     from fewshot.training.checkpoint import Checkpoint
@@ -65,6 +69,16 @@ class WithEncoder(Common):
     """Where 'fewshot download' put the weights."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class WithClassifier(WithEncoder):
+    """Options of what classifiers need besides pictures."""
+
+    statistics: Path | None = None
+    """Class folders to take the mean and covariance from that simpleshot and gda need; a checkpoint brings its own."""
+    prompt: tuple[str, ...] = ()
+    """Sentences with {} for the class name, for zero-shot and text-blend; CLIP's own unless given."""
+
+
 @dataclass(frozen=True, eq=False)
 class LoadedEncoder:
     """An encoder, what it is called, and the checkpoint it came from, if any."""
@@ -104,6 +118,46 @@ def load_chosen_encoder(options: WithEncoder) -> LoadedEncoder:
     encoder = load_encoder(name, device=device, download_root=options.download_root)
     console.line(f"encoder: the untouched {name}; no checkpoint was given (fewshot train makes one)")
     return LoadedEncoder(encoder, name, None)
+
+
+def statistics_for(options: WithClassifier, loaded: LoadedEncoder, *, untouched: bool = False) -> Statistics | None:
+    """Training-class statistics under the loaded encoder, or the one from before tuning; None where there are none."""
+    from fewshot.statistics import shipped_statistics, statistics_of_folder
+
+    if options.statistics is not None:
+        with options.console.bar(f"statistics of {options.statistics}") as advance:
+            return statistics_of_folder(
+                loaded.checkpoint.untouched_encoder() if untouched and loaded.checkpoint else loaded.encoder,
+                options.statistics,
+                seed=options.seed,
+                precision=options.precision,
+                workers=options.workers,
+                cache=options.cache,
+                progress=advance,
+            )
+    if loaded.checkpoint is not None:
+        return loaded.checkpoint.original_statistics if untouched else loaded.checkpoint.statistics
+    return shipped_statistics(loaded.backbone)
+
+
+def texts_for(
+    options: WithClassifier, loaded: LoadedEncoder, classifiers: Sequence[str], class_names: Sequence[str]
+) -> dict[str, Tensor] | None:
+    """Text embeddings of the class names, where one of the classifiers uses names."""
+    from fewshot.classifiers import TEXT
+
+    if not set(classifiers) & set(TEXT):
+        return None
+    from fewshot.classifiers.prompts import CLIP_TEMPLATES
+    from fewshot.text import class_texts
+
+    return class_texts(
+        class_names,
+        loaded.backbone,
+        templates=options.prompt or CLIP_TEMPLATES,
+        device=loaded.encoder.device,
+        download_root=options.download_root,
+    )
 
 
 def print_json(document: Any) -> None:

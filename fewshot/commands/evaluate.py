@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from episodes.errors import DataError
-from fewshot.commands.common import LoadedEncoder, WithEncoder, load_chosen_encoder, print_json
+from episodes.errors import DataError, UsageError
+from fewshot.commands.common import (
+    LoadedEncoder,
+    WithClassifier,
+    load_chosen_encoder,
+    print_json,
+    statistics_for,
+    texts_for,
+)
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from episodes import ImageTable
     from fewshot.embeddings import Embeddings
     from fewshot.encoders.base import VisionEncoder
-    from fewshot.evaluation import EpisodeSet, EvaluationRow
+    from fewshot.evaluation import Comparison, EpisodeSet, EvaluationRow
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(WithEncoder):
+class Options(WithClassifier):
     """Few-shot accuracy with its 95 % interval; with a checkpoint, beside the untouched encoder's."""
 
     data_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATA_DIR")]
@@ -34,15 +44,25 @@ class Options(WithEncoder):
     """Query pictures a class."""
     episodes: int = 600
     """How many episodes."""
+    query_balance: str = "even"
+    """even, or dirichlet:2 for query sets that are unbalanced by a Dirichlet distribution of that concentration."""
     nested: bool = False
     """Class folders lie deeper: DATA_DIR/<group>/<class>/<picture>."""
+    compare: tuple[str, str] | None = None
+    """Two classifiers, or two encoders (checkpoint folders or 'untouched'), to be compared on the same episodes."""
+    output: Path | None = None
+    """Write the table there too: .csv or .parquet."""
+    answers: Path | None = None
+    """Write every query's answer and truth there: .csv or .parquet."""
+    confusion: Path | None = None
+    """Write the last row's confusion matrix there, as .csv."""
 
 
 def run(options: Options) -> int:
     """Evaluate, and print a table; 3 where some picture could not be read."""
-    from fewshot.evaluation import read_episode_sets
+    from fewshot.evaluation import compare, read_episode_sets
 
-    console = options.console
+    _check_outputs(options)
     table, sets = read_episode_sets(
         options.data_dir,
         ways=options.ways,
@@ -51,22 +71,92 @@ def run(options: Options) -> int:
         episodes=options.episodes,
         seed=options.seed,
         nested=options.nested,
+        query_balance=parse_balance(options.query_balance),
     )
+    _tell(options, table, sets)
+    problems: dict[int, str] = {}
+    rows: list[EvaluationRow] = []
+    for loaded in _encoders(options):
+        if loaded.checkpoint is not None and loaded.checkpoint.tuned and not any(r.checkpoint is None for r in rows):
+            untouched = loaded.checkpoint.untouched_encoder()
+            rows += _rows(options, table, sets, loaded, untouched, None, problems)
+        rows += _rows(options, table, sets, loaded, loaded.encoder, loaded.checkpoint_name, problems)
+    comparisons = compare(rows, *options.compare) if options.compare else []
+    _write(options, table, rows)
+    if options.json:
+        documents = [row.document for row in rows]
+        pairs = [comparison.document for comparison in comparisons]
+        print_json({"rows": documents, "comparisons": pairs} if options.compare else documents)
+    else:
+        print(table_of(rows))
+        print(_details(rows, comparisons))
+    return 3 if problems else 0
+
+
+def parse_balance(text: str) -> float | None:
+    """ "even" -> None, "dirichlet:2" -> 2.0.
+
+    Raises:
+        UsageError: anything else.
+    """
+    kind, _, number = text.partition(":")
+    if text == "even":
+        return None
+    try:
+        if kind == "dirichlet" and float(number) > 0:
+            return float(number)
+    except ValueError:
+        pass
+    raise UsageError(
+        f"--query_balance {text!r}: expected 'even', or 'dirichlet:' and a positive number such as dirichlet:2"
+    )
+
+
+def _check_outputs(options: Options) -> None:
+    """Refuse outputs that could not be written, before anything is computed."""
+    for flag, path in (("output", options.output), ("answers", options.answers), ("confusion", options.confusion)):
+        if path is None:
+            continue
+        allowed = (".csv",) if flag == "confusion" else (".csv", ".parquet")
+        if path.suffix not in allowed:
+            raise UsageError(f"--{flag} {path}: expected a file name that ends in {' or '.join(allowed)}")
+        if not path.parent.is_dir():
+            raise DataError(f"{path}: there is no folder {path.parent} to write it into; make it first")
+
+
+def _tell(options: Options, table: ImageTable, sets: list[EpisodeSet]) -> None:
+    """What was found, what was passed over, what had to shrink, and what support and query share."""
+    from episodes import EpisodeSampler
+    from episodes.leakage import shared_within_tasks
+
+    console = options.console
     console.line(f"{options.data_dir}: {len(table)} pictures in {len(table.class_names)} classes")
     if table.passed_over.summary():
         console.line(f"  {table.passed_over.summary()}")
-    loaded = load_chosen_encoder(options)
-    rows: list[EvaluationRow] = []
-    problems: dict[int, str] = {}
-    if loaded.checkpoint is not None and loaded.checkpoint.tuned:
-        untouched = loaded.checkpoint.untouched_encoder()
-        rows += _rows(options, table, sets, loaded, untouched, None, problems)
-    rows += _rows(options, table, sets, loaded, loaded.encoder, loaded.checkpoint_name, problems)
-    if options.json:
-        print_json([row.document for row in rows])
-    else:
-        print(table_of(rows))
-    return 3 if problems else 0
+    for group in sets:
+        if isinstance(group.episodes, EpisodeSampler):
+            shrunk = group.episodes.shrunk_queries() if group.episodes.query_balance is not None else None
+            if shrunk is not None and shrunk.shrunk:
+                console.line(f"  {group.ways}-way {group.shots}-shot: {shrunk.summary()}")
+        else:
+            shared = shared_within_tasks(table, group.episodes)
+            if shared and options.strict:
+                raise DataError(f"{options.data_dir}: {shared.summary()}. Remove them, or go without --strict")
+            if shared:
+                console.warn(f"{options.data_dir}: {shared.summary()}; accuracy will look better than it is")
+
+
+def _encoders(options: Options) -> list[LoadedEncoder]:
+    """The encoder that was asked for, and those that --compare names."""
+    found = []
+    if options.checkpoint is None and options.compare is not None:
+        paths = [Path(name) for name in options.compare if (Path(name) / "config.json").is_file()]
+        found = [load_chosen_encoder(dataclasses.replace(options, checkpoint=path)) for path in paths]
+    elif options.checkpoint is not None and options.compare is not None:
+        others = [Path(n) for n in options.compare if (Path(n) / "config.json").is_file()]
+        paths = [options.checkpoint, *(path for path in others if str(path) != str(options.checkpoint))]
+        found = [load_chosen_encoder(dataclasses.replace(options, checkpoint=path)) for path in paths]
+    return found or [load_chosen_encoder(options)]
 
 
 def _rows(
@@ -79,13 +169,14 @@ def _rows(
     problems: dict[int, str],
 ) -> list[EvaluationRow]:
     """The rows of one encoder; unreadable pictures are named the first time they are met."""
-    from fewshot.classifiers import build_classifier
+    from fewshot.classifiers import NEEDS_STATISTICS, build_classifier
     from fewshot.evaluation import evaluate_sets
 
-    statistics = None
-    if loaded.checkpoint is not None:
-        statistics = loaded.checkpoint.statistics if checkpoint else loaded.checkpoint.original_statistics
+    untouched = loaded.checkpoint is not None and checkpoint is None
+    needed = bool(set(options.classifier) & set(NEEDS_STATISTICS))
+    statistics = statistics_for(options, loaded, untouched=untouched) if needed else None
     classifiers = {name: build_classifier(name, statistics=statistics) for name in options.classifier}
+    texts = texts_for(options, loaded, options.classifier, table.class_names)
     embeddings = _embed(options, table, encoder)
     if not problems and embeddings.problems:
         problems.update(embeddings.problems)
@@ -96,7 +187,13 @@ def _rows(
                 f"{len(problems)} pictures cannot be read (named above). Mend or remove them, or go without --strict"
             )
     return evaluate_sets(
-        sets, embeddings, classifiers, backbone=loaded.backbone, checkpoint=checkpoint, device=encoder.device
+        sets,
+        embeddings,
+        classifiers,
+        backbone=loaded.backbone,
+        checkpoint=checkpoint,
+        class_text=texts,
+        device=encoder.device,
     )
 
 
@@ -115,7 +212,8 @@ def _embed(options: Options, table: ImageTable, encoder: VisionEncoder) -> Embed
 
 
 def table_of(rows: list[EvaluationRow]) -> str:
-    """The rows as aligned text."""
+    """The rows as aligned text; transductive classifiers are marked."""
+    from fewshot.classifiers import TRANSDUCTIVE
     from fewshot.console import percent
 
     def text(value: int | None) -> str:
@@ -124,11 +222,59 @@ def table_of(rows: list[EvaluationRow]) -> str:
     head = ("encoder", "classifier", "ways", "shots", "queries", "episodes", "seed", "accuracy (95 % interval)")
     cells = [head]
     for row in rows:
-        encoder = row.checkpoint or f"untouched {row.backbone}"
         accuracy = percent(row.results.mean, row.results.ci95)
         sizes = (text(row.ways), text(row.shots), text(row.queries), str(row.episodes))
-        cells.append((encoder, row.classifier, *sizes, "-" if row.seed is None else str(row.seed), accuracy))
+        marked = f"{row.classifier} *" if row.classifier in TRANSDUCTIVE else row.classifier
+        cells.append((row.encoder, marked, *sizes, "-" if row.seed is None else str(row.seed), accuracy))
     widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
-    )
+    lines = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells]
+    if any(row.classifier in TRANSDUCTIVE for row in rows):
+        lines.append("* transductive: an answer may depend on the other queries of its task")
+    return "\n".join(lines)
+
+
+def _details(rows: list[EvaluationRow], comparisons: list[Comparison]) -> str:
+    """The worst class of each row, and the paired differences."""
+    from episodes.breakdown import per_class_accuracy
+
+    lines = []
+    for row in rows:
+        worst = per_class_accuracy(row.results).iloc[0]
+        label = f"{row.encoder}, {row.classifier}, {row.shots if row.shots is not None else 'mixed'} shots"
+        lines.append(f"worst class of {label}: {worst['class']}, {100 * worst['accuracy']:.1f} % of {worst['queries']}")
+    for pair in comparisons:
+        a, b = pair.first, pair.second
+        names = (a.classifier, b.classifier) if a.encoder == b.encoder else (a.encoder, b.encoder)
+        setting = f"{a.ways}-way {a.shots}-shot" if a.ways and a.shots else "these tasks"
+        lines.append(f"{names[0]} minus {names[1]}, {setting}: {pair.difference.summary()}")
+    return "\n".join(lines)
+
+
+def _write(options: Options, table: ImageTable, rows: list[EvaluationRow]) -> None:
+    """The tables that were asked for as files."""
+    import pandas as pd
+
+    from episodes.breakdown import confusion
+
+    if options.output is not None:
+        _save(pd.DataFrame([row.document for row in rows]), options.output)
+    if options.answers is not None:
+        parts = []
+        for row in rows:
+            keys = {key: row.document[key] for key in ("classifier", "checkpoint", "ways", "shots")}
+            parts.append(row.results.to_frame(table).assign(**keys))
+        _save(pd.concat(parts, ignore_index=True), options.answers)
+    if options.confusion is not None:
+        _save(confusion(rows[-1].results).reset_index(), options.confusion)
+
+
+def _save(frame: pd.DataFrame, path: Path) -> None:
+    """CSV or Parquet by the file's name, moved into place whole."""
+    from episodes.files import atomic_write
+
+    if path.suffix == ".parquet":
+        with atomic_write(path, "wb") as stream:
+            frame.to_parquet(stream, index=False)
+    else:
+        with atomic_write(path) as stream:
+            frame.to_csv(stream, index=False, lineterminator="\n")

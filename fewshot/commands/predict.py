@@ -9,14 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from episodes.errors import DataError, UsageError
-from fewshot.commands.common import WithEncoder, load_chosen_encoder, print_json
+from fewshot.commands.common import (
+    WithClassifier,
+    WithEncoder,
+    load_chosen_encoder,
+    print_json,
+    statistics_for,
+    texts_for,
+)
 
 if TYPE_CHECKING:
     from fewshot.predict import Prediction
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(WithEncoder):
+class Options(WithClassifier):
     """Name the query pictures of a directory of tasks."""
 
     test_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="TEST_DIR")]
@@ -43,12 +50,13 @@ def run(options: Options) -> int:
         raise DataError(f"{options.result}: there is no folder {options.result.parent} to write it into; make it first")
     console = options.console
     loaded = load_chosen_encoder(options)
-    statistics = loaded.checkpoint.statistics if loaded.checkpoint else None
+    classifier = build_classifier(options.classifier, statistics=statistics_for(options, loaded))
     with console.bar("pictures") as advance:
         prediction = predict(
             options.test_dir,
             loaded.encoder,
-            build_classifier(options.classifier, statistics=statistics),
+            classifier,
+            class_text=lambda names: texts_for(options, loaded, [options.classifier], names),
             find_truth=False,
             precision=options.precision,
             workers=options.workers,

@@ -1,0 +1,47 @@
+"""Text embeddings of class names, by the text side of the CLIP model that an image encoder came from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from episodes.files import class_name_of
+from fewshot.classifiers.prompts import CLIP_TEMPLATES, text_prototypes
+from fewshot.encoders import load_clip
+from fewshot.encoders._clip_import import import_clip
+
+
+def class_texts(
+    class_names: Sequence[str],
+    backbone: str,
+    *,
+    templates: Sequence[str] = CLIP_TEMPLATES,
+    device: str | torch.device = "cpu",
+    download_root: str | Path | None = None,
+) -> dict[str, Tensor]:
+    """Class name -> (D,) unit-norm float32 mean of its prompts' embeddings.
+
+    Args:
+        class_names: as the folders are called; they become words (`golden_retriever` is "golden retriever").
+        backbone: "tiny", one of OpenAI's names, or a weights file.
+        templates: sentences with {} where the name goes.
+        device: where the text encoder computes.
+        download_root: where OpenAI's models were downloaded to.
+
+    Raises:
+        UsageError: a template without {}, or an unknown backbone.
+        DataError: the weights are missing, or have no text side.
+    """
+    model = load_clip(backbone, device=device, download_root=download_root)
+    tokenize = import_clip().tokenize
+
+    def encode(sentences: list[str]) -> Tensor:
+        with torch.inference_mode():
+            encoded: Tensor = model.encode_text(tokenize(sentences, truncate=True).to(device))
+        return encoded.float().cpu()
+
+    vectors = text_prototypes([class_name_of(name) for name in class_names], encode, templates)
+    return {name: vector.clone() for name, vector in zip(class_names, vectors, strict=True)}

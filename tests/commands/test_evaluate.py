@@ -1,0 +1,103 @@
+"""What `fewshot evaluate` offers beyond one accuracy: classifiers, comparison, balance, breakdown, files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from episodes import mean_interval
+from fewshot.cli import main
+
+SETTINGS = ["--ways", "3", "--shots", "1", "3", "--queries", "4", "--episodes", "40", "--precision", "32"]
+
+
+def run(*arguments: object) -> int:
+    return main([str(a) for a in arguments])
+
+
+def test_comparison_is_paired_on_the_same_episodes(
+    vit_file: Path, other_folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = tmp_path / "answers.csv"
+    command = ["evaluate", other_folders, "--backbone", vit_file, *SETTINGS, "--classifier", "prototype", "nearest"]
+    assert run(*command, "--compare", "nearest", "prototype", "--answers", answers, "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert len(document["rows"]) == 4 and len(document["comparisons"]) == 2
+    frame = pd.read_csv(answers)
+    frame["right"] = frame["label"] == frame["truth"]
+    by_task = frame.groupby(["classifier", "shots", "task"])["right"].mean()
+    for comparison in document["comparisons"]:
+        shots = comparison["shots"]
+        difference = by_task["nearest"][shots] - by_task["prototype"][shots]
+        mean, half_width = mean_interval(difference.to_numpy())
+        assert comparison["difference"] == pytest.approx(mean) and comparison["ci95"] == pytest.approx(half_width)
+    by_row = {(r["classifier"], r["shots"]): r["accuracy"] for r in document["rows"]}
+    for key, accuracy in by_row.items():
+        assert by_task[key].mean() == pytest.approx(accuracy)
+
+
+def test_transductive_ones_are_marked_and_files_hold_the_table(
+    vit_file: Path, other_folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, confusion = tmp_path / "table.parquet", tmp_path / "confusion.csv"
+    command = ["evaluate", other_folders, "--backbone", vit_file, *SETTINGS, "--classifier", "soft-kmeans"]
+    assert run(*command, "--output", output, "--confusion", confusion) == 0
+    said = capsys.readouterr().out
+    assert "soft-kmeans *" in said and "* transductive" in said and "worst class" in said
+    table = pd.read_parquet(output)
+    assert list(table["shots"]) == [1, 3] and table["accuracy"].between(0, 1).all()
+    matrix = pd.read_csv(confusion, index_col=0)
+    assert matrix.to_numpy().sum() == 40 * 3 * 4
+    assert np.trace(matrix.iloc[:, :-1].to_numpy()) / (40 * 12) == pytest.approx(table["accuracy"].iloc[1])
+
+
+def test_unbalanced_queries(vit_file: Path, other_folders: Path, tmp_path: Path) -> None:
+    answers = tmp_path / "answers.csv"
+    command = ["evaluate", other_folders, "--backbone", vit_file, *SETTINGS, "--quiet", "--answers", answers]
+    assert run(*command, "--query_balance", "dirichlet:2") == 0
+    counts = pd.read_csv(answers).groupby(["shots", "task", "truth"]).size()
+    assert counts.nunique() > 2 and counts.max() <= 10 - 3
+    assert run(*command, "--query_balance", "skewed") == 2
+
+
+def test_statistics_of_a_folder(
+    vit_file: Path, class_folders: Path, other_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["evaluate", other_folders, "--backbone", vit_file, *SETTINGS, "--classifier", "simpleshot", "gda"]
+    assert run(*command) == 2
+    assert "--statistics" in capsys.readouterr().err
+    assert run(*command, "--statistics", class_folders, "--json") == 0
+    assert len(json.loads(capsys.readouterr().out)) == 4
+
+
+def test_names_are_read_by_the_text_side(other_folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["evaluate", other_folders, "--backbone", "tiny", *SETTINGS, "--classifier", "zero-shot", "text-blend"]
+    assert run(*command, "--prompt", "a drawing of {}.", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    zero_shot = [row["accuracy"] for row in rows if row["classifier"] == "zero-shot"]
+    assert zero_shot[0] == zero_shot[1]  # the support set is not looked at, and the queries are the same
+    assert run(*command, "--prompt", "no place for a name") == 2
+
+
+@pytest.mark.parametrize("flag", ["--output", "--answers", "--confusion"])
+def test_outputs_are_checked_before_anything_is_computed(vit_file: Path, other_folders: Path, flag: str) -> None:
+    command = ["evaluate", other_folders, "--backbone", vit_file, *SETTINGS]
+    assert run(*command, flag, "table.xlsx") == 2
+    assert run(*command, flag, "/nowhere/table.csv") == 1
+
+
+def test_leaked_pictures_are_told_and_refused_when_strict(
+    vit_file: Path, other_folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks = tmp_path / "tasks"
+    settings = ["--tasks", 2, "--ways", 3, "--shots", 1, "--queries", 2, "--quiet"]
+    assert run("make-tasks", other_folders, tasks, *settings) == 0
+    support = next((tasks / "testB/task1/support").rglob("*.png"))
+    sorted((tasks / "testB/task1/query").iterdir())[0].write_bytes(support.read_bytes())
+    assert run("evaluate", tasks, "--backbone", vit_file) == 0
+    assert "accuracy will look better than it is" in capsys.readouterr().err
+    assert run("evaluate", tasks, "--backbone", vit_file, "--strict") == 1
