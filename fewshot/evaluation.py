@@ -1,4 +1,4 @@
-"""Few-shot accuracy of encoders and classifiers over class folders or task directories: one embedding pass, any number of rows."""
+"""Few-shot accuracy of encoders and classifiers over class folders or task directories, from one embedding pass."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ def read_episode_sets(
 ) -> tuple[ImageTable, list[EpisodeSet]]:
     """The episodes to evaluate on: sampled from class folders, or read from tasks with a truth.csv.
 
-    All settings of ways and shots share `max_shots`, so that shots nest and queries stay the same. For tasks the settings of
-    sampling are not looked at. `query_balance` is the concentration of a Dirichlet distribution over the classes that
+    All settings of ways and shots share `max_shots`, so that shots nest and queries stay the same. For tasks the
+    settings of sampling are not looked at. `query_balance` is the concentration of a Dirichlet distribution over the classes that
     divides the queries; None gives each class the same number.
 
     Raises:
@@ -107,8 +107,8 @@ def read_episode_sets(
         table, tasks = read_task_directory(root)
         if all(task.query_labels is None for task in tasks):
             raise DataError(
-                f"{os.fspath(root)}: holds tasks, but no truth.csv (task,image,label) to measure against. Put one beside testB, or use "
-                "fewshot predict"
+                f"{os.fspath(root)}: holds tasks, but no truth.csv (task,image,label) to measure against. Put one beside "
+                "testB, or use fewshot predict"
             )
         return table, [_from_tasks(tasks)]
     table = read_class_folders(root, nested=nested)
@@ -148,12 +148,17 @@ def evaluate_sets(
     backbone: str,
     checkpoint: str | None = None,
     class_text: dict[str, Tensor] | None = None,
+    temperatures: Mapping[str, float] | None = None,
     device: Any = "cpu",
 ) -> list[EvaluationRow]:
-    """A row for every classifier and set, in that order, all from the same embeddings."""
+    """A row for every classifier and set, in that order, all from the same embeddings.
 
-    def scorer(classifier: Classifier) -> FeatureScorer:
-        return FeatureScorer(embeddings, classifier, class_text=class_text, device=device)
+    Temperatures by classifier name calibrate confidences, as `predict` does; 1 where a name is missing.
+    """
+
+    def scorer(name: str, classifier: Classifier) -> FeatureScorer:
+        temperature = (temperatures or {}).get(name, 1.0)
+        return FeatureScorer(embeddings, classifier, class_text=class_text, temperature=temperature, device=device)
 
     return [
         EvaluationRow(
@@ -165,7 +170,7 @@ def evaluate_sets(
             group.queries,
             len(group.episodes),
             group.seed,
-            evaluate(group.episodes, scorer(classifier)),
+            evaluate(group.episodes, scorer(name, classifier)),
         )
         for name, classifier in classifiers.items()
         for group in sets

@@ -34,7 +34,8 @@ def prototypical_logits(
 ) -> Tensor:
     """scale * cosine(query, prototype): (T, S, D), (T, S), (T, Q, D) -> (T, Q, N), float32.
 
-    A class that an episode of fewer ways does not have gets -inf. Snell et al. 2017 (arXiv 1703.05175) with cosine similarity and a positive scale, as in Hu et al. 2022 (arXiv 2204.07305).
+    A class that an episode of fewer ways does not have gets -inf. Snell et al. 2017 (arXiv 1703.05175)
+    with cosine similarity and a positive scale, as in Hu et al. 2022 (arXiv 2204.07305).
     """
     with torch.autocast(support.device.type, enabled=False):
         logits = scale * (query.float() @ prototypes(support.float(), support_labels, n_way).transpose(1, 2))

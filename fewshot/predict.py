@@ -1,4 +1,4 @@
-"""From a directory of tasks to named pictures: every distinct picture through the encoder once, then one classification."""
+"""From a directory of tasks to named pictures: every distinct picture through the encoder once, then classified."""
 
 from __future__ import annotations
 
@@ -68,6 +68,7 @@ def predict(
     classifier: Classifier,
     *,
     class_text: Callable[[Sequence[str]], dict[str, Tensor] | None] | None = None,
+    temperature: float = 1.0,
     truth: str | Path | None = None,
     find_truth: bool = True,
     precision: Precision = "auto",
@@ -82,6 +83,7 @@ def predict(
         encoder: on the device that is to compute.
         classifier: the few-shot method.
         class_text: gives text embeddings (D,) of the tasks' class names, for classifiers that use names.
+        temperature: calibrates the confidence; see `fewshot.calibration`.
         truth, find_truth: see `episodes.read_task_directory`.
         precision, workers, cache, progress: see `fewshot.embed_images`.
 
@@ -93,6 +95,17 @@ def predict(
         encoder, table.items, precision=precision, workers=workers, cache=cache, progress=progress
     )
     texts = class_text(table.class_names) if class_text is not None else None
-    scorer = FeatureScorer(embeddings, classifier, class_text=texts, device=encoder.device)
+    scorer = FeatureScorer(embeddings, classifier, class_text=texts, temperature=temperature, device=encoder.device)
     results = evaluate(episodes, scorer)
     return Prediction(table, episodes, embeddings, results)
+
+
+UNKNOWN_LABEL = "unknown"
+
+
+def reject(frame: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """A copy in which answers with a confidence below `threshold` are "unknown"; rows without an answer stay so."""
+    copy = frame.copy()
+    unsure = (copy["label"] != "") & ~(copy["confidence"].astype(float) >= threshold)
+    copy.loc[unsure, "label"] = UNKNOWN_LABEL
+    return copy

@@ -177,6 +177,7 @@ def _rows(
     statistics = statistics_for(options, loaded, untouched=untouched) if needed else None
     classifiers = {name: build_classifier(name, statistics=statistics) for name in options.classifier}
     texts = texts_for(options, loaded, options.classifier, table.class_names)
+    calibration = loaded.checkpoint.calibration if loaded.checkpoint is not None and not untouched else {}
     embeddings = _embed(options, table, encoder)
     if not problems and embeddings.problems:
         problems.update(embeddings.problems)
@@ -193,6 +194,7 @@ def _rows(
         backbone=loaded.backbone,
         checkpoint=checkpoint,
         class_text=texts,
+        temperatures={name: known["temperature"] for name, known in calibration.items()},
         device=encoder.device,
     )
 

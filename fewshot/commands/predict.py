@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -32,6 +33,9 @@ class Options(WithClassifier):
     """The CSV to write: task,image,label,confidence."""
     classifier: str = "prototype"
     """The few-shot method."""
+    reject: float | None = None
+    """Answer "unknown" where the confidence is so low that this share of pictures of foreign classes would still be
+    taken for one of the task's (such as 0.05); needs a checkpoint, which knows its confidences."""
     columns: str = "task,image,label,confidence"
     """Which columns the CSV has, in which order."""
 
@@ -40,7 +44,7 @@ def run(options: Options) -> int:
     """Predict, and write the CSV; 3 where some picture could not be read."""
     from episodes import write_predictions
     from fewshot.classifiers import build_classifier
-    from fewshot.predict import predict
+    from fewshot.predict import UNKNOWN_LABEL, predict, reject
 
     columns = [name.strip() for name in options.columns.split(",") if name.strip()]
     unknown = [name for name in columns if name not in ("task", "image", "label", "confidence")]
@@ -50,12 +54,15 @@ def run(options: Options) -> int:
         raise DataError(f"{options.result}: there is no folder {options.result.parent} to write it into; make it first")
     console = options.console
     loaded = load_chosen_encoder(options)
+    known = (loaded.checkpoint.calibration if loaded.checkpoint else {}).get(options.classifier)
+    threshold = _threshold(options, known)
     classifier = build_classifier(options.classifier, statistics=statistics_for(options, loaded))
     with console.bar("pictures") as advance:
         prediction = predict(
             options.test_dir,
             loaded.encoder,
             classifier,
+            temperature=known["temperature"] if known else 1.0,
             class_text=lambda names: texts_for(options, loaded, [options.classifier], names),
             find_truth=False,
             precision=options.precision,
@@ -66,7 +73,7 @@ def run(options: Options) -> int:
     if prediction.table.passed_over.summary():
         console.line(prediction.table.passed_over.summary())
     name_problems(prediction, options)
-    frame = prediction.frame
+    frame = prediction.frame if threshold is None else reject(prediction.frame, threshold)
     write_predictions(frame, options.result, columns)
     if options.json:
         print_json(
@@ -80,8 +87,33 @@ def run(options: Options) -> int:
             }
         )
     else:
-        print(f"{options.result}: {len(frame)} pictures of {len(prediction.episodes)} tasks named")
+        sure = "confidence calibrated on validation episodes" if known else "confidence uncalibrated"
+        print(f"{options.result}: {len(frame)} pictures of {len(prediction.episodes)} tasks named; {sure}")
+        if threshold is not None:
+            print(
+                f"{(frame['label'] == UNKNOWN_LABEL).sum()} of them as unknown, below a confidence of {threshold:.4f}"
+            )
     return 3 if prediction.embeddings.problems else 0
+
+
+def _threshold(options: Options, known: dict[str, Any] | None) -> float | None:
+    """The confidence below which --reject answers "unknown".
+
+    Raises:
+        UsageError: a rate outside (0, 1), or nothing is known about confidences.
+    """
+    if options.reject is None:
+        return None
+    if not 0 < options.reject < 1:
+        raise UsageError(f"--reject {options.reject}: expected a false-accept rate between 0 and 1, such as 0.05")
+    if known is None:
+        raise UsageError(
+            f"--reject needs to know how sure {options.classifier} is of foreign pictures: give a --checkpoint, whose training "
+            "measured that, and an inductive classifier"
+        )
+    quantiles = known["outsider_confidence"]
+    place = math.ceil((1 - options.reject) * (len(quantiles) - 1))
+    return float(math.nextafter(quantiles[place], math.inf))
 
 
 def name_problems(prediction: Prediction, options: WithEncoder) -> None:

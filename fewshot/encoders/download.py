@@ -84,7 +84,8 @@ def download(
     if found != expected:
         part.unlink()
         raise DataError(
-            f"{url}: the file that came has SHA-256 {found}, expected {expected}; it was deleted. Run the command again, or try another --mirror"
+            f"{url}: the file that came has SHA-256 {found}, expected {expected}; it was deleted. Run the command again, or "
+            "try another --mirror"
         )
     os.replace(part, target)
     return target

@@ -94,6 +94,11 @@ class Checkpoint:
         return visual_from_state(state, self.backbone).to(self.encoder.device)
 
     @property
+    def calibration(self) -> dict[str, dict[str, Any]]:
+        """Classifier -> temperature, calibration error before and after, quantiles of outsiders' confidence."""
+        return dict(self.config.get("calibration", {}))
+
+    @property
     def tuned(self) -> bool:
         """False where selection kept the untouched encoder."""
         return bool(self.config["selected"]["alpha"])

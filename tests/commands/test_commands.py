@@ -261,7 +261,8 @@ def test_missing_weights_name_the_download_command(
 def test_help_needs_neither_torch_nor_pandas(command: str) -> None:
     code = (
         "import sys\nfrom fewshot.cli import main\n"
-        f"try:\n    status = main({[*([command] if command else []), '--help']!r})\nexcept SystemExit as stop:\n    status = stop.code\n"
+        f"try:\n    status = main({[*([command] if command else []), '--help']!r})\n"
+        "except SystemExit as stop:\n    status = stop.code\n"
         "assert not status, status\nassert not {'torch', 'pandas', 'numpy'} & set(sys.modules), sorted(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
@@ -274,9 +275,9 @@ def test_signals_stop_a_run_that_can_be_resumed(
     number: signal.Signals, status: int, vit_file: Path, class_folders: Path, other_folders: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "run"
-    arguments = ["train", "--train_data", class_folders, "--val_data", other_folders, "--output", output, "--backbone",
-                 vit_file, "--batch_size", 16, "--queries", 1, "--workers", 0, "--epochs", 100000, "--unfreeze_blocks", 1, "--val_episodes", 5,
-                 "--val_queries", 3]  # fmt: skip
+    arguments = ["train", "--train_data", class_folders, "--val_data", other_folders, "--output", output]
+    arguments += ["--backbone", vit_file, "--unfreeze_blocks", 1, "--batch_size", 16, "--queries", 1, "--workers", 0]
+    arguments += ["--epochs", 100000, "--val_episodes", 5, "--val_queries", 3]
     process = subprocess.Popen(
         [sys.executable, "-m", "fewshot", *map(str, arguments)],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
