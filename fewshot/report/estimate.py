@@ -1,0 +1,88 @@
+"""How accurate a task's answers probably are, told without labels: its support pictures named by each other.
+
+S support pictures, N ways, D embedding width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from episodes import Episode
+from fewshot.classifiers.base import Classifier
+from fewshot.classifiers.leave_one_out import leave_one_out_log_probabilities
+from fewshot.embeddings import Embeddings
+
+_NORMAL_975 = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Leave-one-out accuracy of one task.
+
+    Attributes:
+        accuracy: share of support pictures that the others name rightly, classes weighing the same.
+        right, pictures: how many, out of how many that could be left out.
+        misnamed: row of the table -> the class that the other pictures give it.
+    """
+
+    accuracy: float
+    right: int
+    pictures: int
+    misnamed: Mapping[int, str]
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the share (Wilson, 1927, JASA 22): wide, because supports are few."""
+        return wilson_interval(self.right, self.pictures)
+
+
+def wilson_interval(right: int, total: int) -> tuple[float, float]:
+    """95 % score interval of a share.
+
+    Raises:
+        ValueError: there is nothing to take a share of.
+    """
+    if total < 1:
+        raise ValueError(f"the interval of a share needs at least one trial, got {total}")
+    share, z = right / total, _NORMAL_975
+    middle = (share + z**2 / (2 * total)) / (1 + z**2 / total)
+    half = z * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2)) / (1 + z**2 / total)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def estimate_task(
+    episode: Episode,
+    embeddings: Embeddings,
+    classifier: Classifier,
+    class_text: Mapping[str, Tensor] | None = None,
+) -> Estimate | None:
+    """Name each support picture by the others; None where no class has two readable ones.
+
+    Unreadable pictures, and classes that have no other, are left out just as they are when queries are named.
+    """
+    rows = torch.from_numpy(episode.support)
+    labels = torch.from_numpy(episode.support_labels)
+    kept = embeddings.readable[rows]
+    rows, labels = rows[kept], labels[kept]
+    if len(rows) == 0 or int(torch.bincount(labels).max()) < 2:
+        return None
+    classes, compact = torch.unique(labels, return_inverse=True)
+    names = [episode.class_names[label] for label in classes.tolist()]
+    text = None if class_text is None else torch.stack([class_text[name] for name in names])
+    answers = leave_one_out_log_probabilities(classifier, embeddings.features[rows], compact, len(names), text)
+    answered = ~answers.isnan().any(1)
+    given, truth = answers[answered].argmax(1), compact[answered]
+    right = given == truth
+    by_class = [right[truth == label].double().mean() for label in torch.unique(truth)]
+    wrong = zip(rows[answered][~right].tolist(), given[~right].tolist(), strict=True)
+    return Estimate(
+        float(torch.stack(by_class).mean()),
+        int(right.sum()),
+        len(right),
+        {row: names[label] for row, label in wrong},
+    )
