@@ -1,0 +1,71 @@
+"""`python -m experiments list | run NAME | report DIR`: ablations of the training, from the checkout."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from episodes.errors import DataError, UsageError
+from fewshot.training.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class List:
+    """Name the ablations and the questions they ask."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Run one ablation; finished runs are skipped, cut off ones go on."""
+
+    name: Annotated[str, tyro.conf.Positional]
+    """Which; see list."""
+    base: Annotated[TrainConfig, tyro.conf.arg(name="")] = field()
+    """Settings that all its runs share."""
+    runs: Path = Path("runs/ablations")
+    """Where the runs go."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Table of the finished runs below a folder."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """Where they are."""
+
+
+def main() -> int:
+    """Parse and run one of the three."""
+    command = tyro.cli(List | Run | Report, prog="python -m experiments", use_underscores=True)  # type: ignore[call-overload]
+    try:
+        if isinstance(command, Run):
+            from experiments.runner import run_ablation
+            from experiments.tables import collect, to_markdown
+            from fewshot.console import Console
+
+            run_ablation(command.name, command.base, command.runs, Console(command.base.quiet))
+            print(to_markdown(collect(command.runs / command.name)))
+        elif isinstance(command, Report):
+            from experiments.tables import collect, to_markdown
+
+            print(to_markdown(collect(command.folder)))
+        else:
+            from experiments.runner import ablations
+
+            for name, question in ablations().items():
+                print(f"{name:<16}{question}")
+        return 0
+    except UsageError as error:
+        print(f"experiments: {error}", file=sys.stderr)
+        return 2
+    except DataError as error:
+        print(f"experiments: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,23 @@
+"""The demo, whole: what it promises on the README's first screen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fewshot.console import Console
+from fewshot.demo.run import run_demo
+
+
+@pytest.mark.slow
+def test_the_demo_learns_unseen_alphabets(tmp_path: Path) -> None:
+    result = run_demo(tmp_path / "demo", Console(quiet=True))
+    assert result.after.accuracy >= 0.80
+    assert result.after.accuracy - result.before.accuracy > result.after.ci95 + result.before.ci95
+    assert result.before.images == result.after.images == 100 * 5 * 15
+    for path in (result.tasks, result.truth, result.checkpoint, result.before_csv, result.after_csv):
+        assert path.exists()
+    model = (result.checkpoint / "model.safetensors").read_bytes()
+    again = run_demo(tmp_path / "demo", Console(quiet=True))  # nothing is done twice
+    assert again == result and (result.checkpoint / "model.safetensors").read_bytes() == model
