@@ -1,0 +1,74 @@
+"""The label-free estimate against plain loops and scipy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binomtest
+
+from episodes import Episode
+from fewshot.classifiers.leave_one_out import leave_one_out_accuracy
+from fewshot.embeddings import Embeddings
+from fewshot.predict import Prediction
+from fewshot.report.estimate import estimate_task, wilson_interval
+from tests.report.conftest import METHOD
+
+
+def plain_loop(features: np.ndarray, labels: np.ndarray) -> dict[int, int]:
+    """Nearest mean direction, each picture left out in turn: position -> the class that it is given."""
+    given = {}
+    for i in range(len(features)):
+        rest = np.arange(len(features)) != i
+        if not (rest & (labels == labels[i])).any():
+            continue
+        means = {c: features[rest & (labels == c)].mean(0) for c in np.unique(labels)}
+        given[i] = max(means, key=lambda c: features[i] @ means[c] / np.linalg.norm(means[c]))
+    return given
+
+
+def test_it_names_each_support_picture_by_the_others(prediction: Prediction) -> None:
+    wrong = 0
+    for episode in prediction.episodes:
+        features = prediction.embeddings.features[episode.support]
+        given = plain_loop(features.double().numpy(), episode.support_labels)
+        estimate = estimate_task(episode, prediction.embeddings, METHOD)
+        assert estimate is not None and estimate.pictures == len(given) == 9
+        expected = {int(episode.support[i]): c for i, c in given.items() if c != episode.support_labels[i]}
+        assert estimate.misnamed == {row: episode.class_names[c] for row, c in expected.items()}
+        assert estimate.right == 9 - len(expected)
+        labels = torch.from_numpy(episode.support_labels)
+        assert estimate.accuracy == pytest.approx(leave_one_out_accuracy(METHOD, features, labels, 3))
+        wrong += len(expected)
+    assert wrong  # else nothing was tested about misnamed pictures
+
+
+def test_unreadable_and_single_pictures_are_left_out() -> None:
+    features = torch.nn.functional.normalize(
+        torch.tensor([[1.0, 0], [1, 0.1], [0, 1], [0.1, 1], [0, 0], [-1, -1]]), dim=1
+    )
+    readable = torch.tensor([True, True, True, True, False, True])
+    embeddings = Embeddings(features, readable, {4: "empty"}, 5)
+    episode = Episode("t", ("a", "b", "lost", "single"), np.arange(6), np.array([0, 0, 1, 1, 2, 3]), np.array([6]))
+    estimate = estimate_task(episode, embeddings, METHOD)
+    assert estimate is not None
+    assert (estimate.accuracy, estimate.right, estimate.pictures, estimate.misnamed) == (1.0, 4, 4, {})
+
+
+def test_there_is_none_at_one_shot() -> None:
+    embeddings = Embeddings(torch.eye(3), torch.ones(3, dtype=torch.bool), {}, 3)
+    episode = Episode("t", ("a", "b"), np.array([0, 1]), np.array([0, 1]), np.array([2]))
+    assert estimate_task(episode, embeddings, METHOD) is None
+    broken = Embeddings(torch.zeros(3, 3), torch.zeros(3, dtype=torch.bool), {0: "x", 1: "x", 2: "x"}, 0)
+    assert estimate_task(episode, broken, METHOD) is None
+
+
+@pytest.mark.parametrize(("right", "total"), [(0, 1), (3, 9), (9, 9), (20, 25), (1, 200)])
+def test_the_interval_is_that_of_scipy(right: int, total: int) -> None:
+    expected = binomtest(right, total).proportion_ci(method="wilson")
+    assert wilson_interval(right, total) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_no_trials_have_no_interval() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        wilson_interval(0, 0)
