@@ -1,6 +1,8 @@
 """evaluate: episodes times a score function gives Results, in chunks so that memory stays bounded."""
 
+import sys
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -118,3 +120,16 @@ def _checked(batch: EpisodeBatch, scores: Any) -> np.ndarray[Any, np.dtype[np.fl
     if not np.issubdtype(array.dtype, np.floating):
         raise DataError(f"score gives floating-point log-probabilities, found {array.dtype}")
     return array
+
+
+class _CallableModule(ModuleType):
+    """`episodes.evaluate` is a function and the module that holds it: whichever a program gets, it can call it.
+
+    Python sets a package's attribute to a sub-module when that is first imported, over a function of the same name.
+    """
+
+    def __call__(self, episodes: Sequence[Episode], score: Score, *, chunk: int = 256) -> Results:
+        return evaluate(episodes, score, chunk=chunk)
+
+
+sys.modules[__name__].__class__ = _CallableModule

@@ -40,7 +40,7 @@ class Report:
 
 def main() -> int:
     """Parse and run one of the three."""
-    command = tyro.cli(List | Run | Report, prog="python -m experiments", use_underscores=True)  # type: ignore[call-overload]
+    command = tyro.cli(List | Run | Report, prog="python -m experiments", use_underscores=True)
     try:
         if isinstance(command, Run):
             from experiments.runner import run_ablation

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from episodes import (
     ImageTable,
     PairedDifference,
     Results,
+    Score,
     evaluate,
     paired_difference,
     read_class_folders,
@@ -149,32 +150,30 @@ def evaluate_sets(
     checkpoint: str | None = None,
     class_text: dict[str, Tensor] | None = None,
     temperatures: Mapping[str, float] | None = None,
+    adapt: Callable[[Embeddings, Callable[[Embeddings], Score]], Mapping[str, Score]] | None = None,
     device: Any = "cpu",
 ) -> list[EvaluationRow]:
     """A row for every classifier and set, in that order, all from the same embeddings.
 
-    Temperatures by classifier name calibrate confidences, as `predict` does; 1 where a name is missing.
+    Temperatures by classifier name calibrate confidences, as `predict` does; 1 where a name is missing. `adapt` makes
+    further scores, by name, from the embeddings and from what classifies; each gets rows of its own, such as
+    "prototype+blocks".
     """
+    rows = []
+    for name, classifier in classifiers.items():
 
-    def scorer(name: str, classifier: Classifier) -> FeatureScorer:
-        temperature = (temperatures or {}).get(name, 1.0)
-        return FeatureScorer(embeddings, classifier, class_text=class_text, temperature=temperature, device=device)
+        def plain(found: Embeddings, name: str = name, classifier: Classifier = classifier) -> Score:
+            temperature = (temperatures or {}).get(name, 1.0)
+            return FeatureScorer(found, classifier, class_text=class_text, temperature=temperature, device=device)
 
-    return [
-        EvaluationRow(
-            name,
-            backbone,
-            checkpoint,
-            group.ways,
-            group.shots,
-            group.queries,
-            len(group.episodes),
-            group.seed,
-            evaluate(group.episodes, scorer(name, classifier)),
-        )
-        for name, classifier in classifiers.items()
-        for group in sets
-    ]
+        scores = {name: plain(embeddings)}
+        if adapt is not None:
+            scores |= {f"{name}+{part}": score for part, score in adapt(embeddings, plain).items()}
+        for called, score in scores.items():
+            for group in sets:
+                sizes = (group.ways, group.shots, group.queries, len(group.episodes), group.seed)
+                rows.append(EvaluationRow(called, backbone, checkpoint, *sizes, evaluate(group.episodes, score)))
+    return rows
 
 
 @dataclass(frozen=True, eq=False)

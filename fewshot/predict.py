@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from episodes import Episode, ImageTable, Results, evaluate, read_task_directory
+from episodes import Episode, ImageTable, Results, Score, evaluate, read_task_directory
+from fewshot.adaptation import AdaptedScorer, TaskAdapter
 from fewshot.cache import EmbeddingCache
 from fewshot.classifiers.base import Classifier
 from fewshot.device import Precision
@@ -69,6 +70,8 @@ def predict(
     *,
     class_text: Callable[[Sequence[str]], dict[str, Tensor] | None] | None = None,
     temperature: float = 1.0,
+    adapter: TaskAdapter | None = None,
+    seed: int = 0,
     truth: str | Path | None = None,
     find_truth: bool = True,
     precision: Precision = "auto",
@@ -84,6 +87,8 @@ def predict(
         classifier: the few-shot method.
         class_text: gives text embeddings (D,) of the tasks' class names, for classifiers that use names.
         temperature: calibrates the confidence; see `fewshot.calibration`.
+        adapter: tunes a copy of the encoder on each task's support pictures; None leaves it as it is.
+        seed: of the adapter's augmentation.
         truth, find_truth: see `episodes.read_task_directory`.
         precision, workers, cache, progress: see `fewshot.embed_images`.
 
@@ -95,8 +100,14 @@ def predict(
         encoder, table.items, precision=precision, workers=workers, cache=cache, progress=progress
     )
     texts = class_text(table.class_names) if class_text is not None else None
-    scorer = FeatureScorer(embeddings, classifier, class_text=texts, temperature=temperature, device=encoder.device)
-    results = evaluate(episodes, scorer)
+
+    def scorer(features: Embeddings) -> FeatureScorer:
+        return FeatureScorer(features, classifier, class_text=texts, temperature=temperature, device=encoder.device)
+
+    score: Score = scorer(embeddings)
+    if adapter is not None:
+        score = AdaptedScorer(encoder, adapter, table, embeddings, scorer, seed=seed, precision=precision)
+    results = evaluate(episodes, score)
     return Prediction(table, episodes, embeddings, results)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -22,7 +23,7 @@ from fewshot.commands.common import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from episodes import ImageTable
+    from episodes import ImageTable, Score
     from fewshot.embeddings import Embeddings
     from fewshot.encoders.base import VisionEncoder
     from fewshot.evaluation import Comparison, EpisodeSet, EvaluationRow
@@ -48,6 +49,8 @@ class Options(WithClassifier):
     """even, or dirichlet:2 for query sets that are unbalanced by a Dirichlet distribution of that concentration."""
     nested: bool = False
     """Class folders lie deeper: DATA_DIR/<group>/<class>/<picture>."""
+    adapt: Literal["blocks", "norms", "projection"] | None = None
+    """Measure also with this part of the encoder tuned on each task's support pictures, as CLASSIFIER+PART."""
     compare: tuple[str, str] | None = None
     """Two classifiers, or two encoders (checkpoint folders or 'untouched'), to be compared on the same episodes."""
     output: Path | None = None
@@ -194,9 +197,29 @@ def _rows(
         backbone=loaded.backbone,
         checkpoint=checkpoint,
         class_text=texts,
+        adapt=_adaptation(options, table, encoder),
         temperatures={name: known["temperature"] for name, known in calibration.items()},
         device=encoder.device,
     )
+
+
+def _adaptation(
+    options: Options, table: ImageTable, encoder: VisionEncoder
+) -> Callable[[Embeddings, Callable[[Embeddings], Score]], dict[str, Score]] | None:
+    """What makes the scores of --adapt; None without."""
+    if options.adapt is None:
+        return None
+    from fewshot.adaptation import AdaptedScorer, build_adapter
+
+    part, adapter = options.adapt, build_adapter(options.adapt)
+
+    def adapt(embeddings: Embeddings, scorer: Callable[[Embeddings], Score]) -> dict[str, Score]:
+        adapted = AdaptedScorer(
+            encoder, adapter, table, embeddings, scorer, seed=options.seed, precision=options.precision
+        )
+        return {part: adapted}
+
+    return adapt
 
 
 def _embed(options: Options, table: ImageTable, encoder: VisionEncoder) -> Embeddings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -33,6 +33,10 @@ class Options(WithClassifier):
     """The CSV to write: task,image,label,confidence."""
     classifier: str = "prototype"
     """The few-shot method."""
+    adapt: Literal["blocks", "norms", "projection"] | None = None
+    """Tune this part of the encoder on each task's support pictures first; slower, for pictures unlike any seen before."""
+    report: Path | None = None
+    """Write a page with every task's pictures, answers and confidences there too: FILE.html."""
     reject: float | None = None
     """Answer "unknown" where the confidence is so low that this share of pictures of foreign classes would still be
     taken for one of the task's (such as 0.05); needs a checkpoint, which knows its confidences."""
@@ -43,18 +47,23 @@ class Options(WithClassifier):
 def run(options: Options) -> int:
     """Predict, and write the CSV; 3 where some picture could not be read."""
     from episodes import write_predictions
+    from fewshot.adaptation import build_adapter
     from fewshot.classifiers import build_classifier
     from fewshot.predict import UNKNOWN_LABEL, predict, reject
+    from fewshot.report import write_prediction_report
 
     columns = [name.strip() for name in options.columns.split(",") if name.strip()]
     unknown = [name for name in columns if name not in ("task", "image", "label", "confidence")]
     if unknown or not columns or len(set(columns)) < len(columns):
         raise UsageError(f"--columns {options.columns!r}: expected distinct names out of task,image,label,confidence")
-    if not options.result.parent.is_dir():
-        raise DataError(f"{options.result}: there is no folder {options.result.parent} to write it into; make it first")
+    for path in (options.result, options.report):
+        if path is not None and not path.parent.is_dir():
+            raise DataError(f"{path}: there is no folder {path.parent} to write it into; make it first")
     console = options.console
     loaded = load_chosen_encoder(options)
     known = (loaded.checkpoint.calibration if loaded.checkpoint else {}).get(options.classifier)
+    if options.adapt is not None:
+        known = None  # measured without adaptation, it says nothing about the adapted encoder
     threshold = _threshold(options, known)
     classifier = build_classifier(options.classifier, statistics=statistics_for(options, loaded))
     with console.bar("pictures") as advance:
@@ -63,6 +72,8 @@ def run(options: Options) -> int:
             loaded.encoder,
             classifier,
             temperature=known["temperature"] if known else 1.0,
+            adapter=build_adapter(options.adapt) if options.adapt else None,
+            seed=options.seed,
             class_text=lambda names: texts_for(options, loaded, [options.classifier], names),
             find_truth=False,
             precision=options.precision,
@@ -75,6 +86,18 @@ def run(options: Options) -> int:
     name_problems(prediction, options)
     frame = prediction.frame if threshold is None else reject(prediction.frame, threshold)
     write_predictions(frame, options.result, columns)
+    if options.report is not None:
+        write_prediction_report(
+            prediction,
+            options.report,
+            backbone=loaded.backbone,
+            classifier=options.classifier,
+            checkpoint=loaded.checkpoint_name,
+            tuned=loaded.checkpoint.tuned if loaded.checkpoint else False,
+            calibrated=known is not None,
+            method=classifier if options.adapt is None else None,  # the estimate is made on features as they are
+        )
+        console.line(f"report: {options.report}")
     if options.json:
         print_json(
             {

@@ -63,7 +63,7 @@ def load_head(model: EpisodicModel, values: dict[str, Tensor]) -> None:
 def save_state(folder: Path, state: RunState, model: EpisodicModel, optimiser: torch.optim.Optimizer) -> None:
     """Write resume.safetensors."""
     tensors = {f"model.{name}": value.detach() for name, value in trained_parameters(model).items()}
-    names = {parameter: name for name, parameter in trained_parameters(model).items()}
+    names: dict[torch.Tensor, str] = {parameter: name for name, parameter in trained_parameters(model).items()}
     for parameter, moments in optimiser.state.items():
         for key, value in moments.items():
             tensors[f"optimiser.{key}.{names[parameter]}"] = torch.as_tensor(value)

@@ -101,3 +101,25 @@ def test_leaked_pictures_are_told_and_refused_when_strict(
     assert run("evaluate", tasks, "--backbone", vit_file) == 0
     assert "accuracy will look better than it is" in capsys.readouterr().err
     assert run("evaluate", tasks, "--backbone", vit_file, "--strict") == 1
+
+
+def test_adaptation_gets_rows_of_its_own_and_leaves_the_others(
+    vit_file: Path, other_folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ["--ways", "3", "--shots", "2", "--queries", "3", "--episodes", "4", "--precision", "32", "--json"]
+    assert run("evaluate", other_folders, "--backbone", vit_file, *settings) == 0
+    (plain,) = json.loads(capsys.readouterr().out)
+    assert run("evaluate", other_folders, "--backbone", vit_file, *settings, "--adapt", "projection") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert rows[0] == plain and [row["classifier"] for row in rows] == ["prototype", "prototype+projection"]
+
+
+def test_predict_adapts_and_reports(vit_file: Path, other_folders: Path, tmp_path: Path) -> None:
+    tasks, page = tmp_path / "tasks", tmp_path / "page.html"
+    settings = ["--tasks", 2, "--ways", 3, "--shots", 2, "--queries", 2, "--quiet"]
+    assert run("make-tasks", other_folders, tasks, *settings) == 0
+    command = ["predict", tasks, tmp_path / "r.csv", "--backbone", vit_file, "--adapt", "norms", "--report", page]
+    assert run(*command) == 0
+    text = page.read_text(encoding="utf-8")
+    assert "task2" in text and "uncalibrated" in text and "http://" not in text.replace("http://www.w3.org", "")
+    assert len(pd.read_csv(tmp_path / "r.csv")) == 12

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import episodes
 
 ROOT = Path(__file__).parents[2]
@@ -41,3 +43,19 @@ def test_every_public_name_is_there() -> None:
     for name in episodes.__all__:
         assert getattr(episodes, name) is not None
     assert set(episodes.__all__) == set(episodes._HOME) and set(episodes.__all__) <= set(dir(episodes))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "from episodes import evaluate",
+        "import episodes.evaluate\nfrom episodes import evaluate",
+        "from episodes import Score\nfrom episodes import evaluate",
+        "from episodes.evaluate import evaluate",
+        "import episodes\nepisodes.Score\nevaluate = episodes.evaluate",
+    ],
+)
+def test_evaluate_can_be_called_whatever_was_imported_before(lines: str) -> None:
+    code = f"{lines}\ntry:\n    evaluate([], None)\nexcept ValueError as error:\n    print(error)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert "needs at least one episode" in done.stdout, done.stderr
