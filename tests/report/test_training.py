@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,15 +45,16 @@ def test_the_panels_hold_the_numbers_of_the_file(run_dir: Path) -> None:
     figure = plot_training(run_dir)
     losses, validation = figure.axes
     drawn = {str(line.get_label()): np.asarray(line.get_ydata()) for line in losses.get_lines()}
-    np.testing.assert_allclose(drawn["both together"], [5, 2.5, 5 / 3], rtol=1e-6)
+    np.testing.assert_allclose(drawn["both together"], np.array([5, 2.5, 5 / 3]), rtol=1e-6)
     np.testing.assert_allclose(drawn["residual classifier"], [3, 1.5, 1], rtol=1e-6)
     (container,) = validation.containers
-    line, _, (bars,) = container.lines  # type: ignore[misc]
+    errors: Any = container
+    line, _, (bars,) = errors.lines
     np.testing.assert_allclose(line.get_xydata(), [[1, 55], [2, 62.5], [3, 60]])
     spans = [segment[:, 1] for segment in bars.get_segments()]
     np.testing.assert_allclose(spans, [[54, 56], [61.5, 63.5], [59, 61]])
     untouched = [line for line in validation.get_lines() if line.get_label() == "untouched encoder"]
-    np.testing.assert_allclose(untouched[0].get_ydata(), [50, 50])
+    np.testing.assert_allclose(np.asarray(untouched[0].get_ydata()), [50, 50])
     assert verdict(read_metrics(run_dir)) == "not finished: 3 epochs so far"
 
 
