@@ -50,8 +50,11 @@ class EmbeddingCache:
     def __init__(
         self, path: str | Path | None = None, *, max_bytes: int = DEFAULT_MAX_BYTES, timeout: float = 10.0
     ) -> None:
-        """Args: path: the SQLite file, `default_cache_path()` by default. max_bytes: entries longest unused go beyond it. timeout: seconds to
-        wait for another process that writes."""
+        """Args:
+        path: the SQLite file, `default_cache_path()` by default.
+        max_bytes: entries longest unused go beyond it.
+        timeout: seconds to wait for another process that writes.
+        """
         self.path = Path(path) if path is not None else default_cache_path()
         self.max_bytes = max_bytes
         self._timeout = timeout

@@ -247,7 +247,8 @@ class _Spares:
         taken = self._taken.get((task, label), 0)
         if taken == self._sampler.table.counts[class_id]:
             raise DataError(
-                f"no picture of class {self._sampler.table.class_names[class_id]!r} can be read: remove the class's folder, or mend its files"
+                f"no picture of class {self._sampler.table.class_names[class_id]!r} can be read: remove the class's folder, or "
+                "mend its files"
             )
         self._taken[task, label] = taken + 1
         return self._sampler.spare(self._first + task, label, taken)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-import numpy as np
 
 from episodes import ImageTable, read_class_folders
 from episodes.errors import DataError
@@ -59,13 +58,3 @@ def _guard(train: ImageTable, validation: ImageTable, config: TrainConfig, conso
         if config.strict:
             raise DataError(f"{text}. Separate them, or go without --strict")
         console.warn(text)
-
-
-def select_statistics_rows(table: ImageTable, seed: int, most: int = 10_000) -> list[int]:
-    """At most `most` seeded rows, for the training classes' statistics."""
-    from episodes.keyed import START, fold
-
-    if len(table) <= most:
-        return list(range(len(table)))
-    keys = fold(fold(START, seed & (1 << 63) - 1), np.arange(len(table)))
-    return sorted(int(row) for row in np.argsort(keys, kind="stable")[:most])

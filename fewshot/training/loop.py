@@ -19,17 +19,19 @@ from episodes import EpisodeSampler, PairedDifference
 from episodes.errors import DataError, UsageError
 from episodes.keyed import keyed_bits
 from fewshot.cache import EmbeddingCache
-from fewshot.classifiers.base import Statistics, class_statistics
+from fewshot.classifiers.base import Statistics
 from fewshot.console import Console, duration, percent
 from fewshot.device import resolve_device, resolve_precision
-from fewshot.embeddings import Embeddings, embed_images
+from fewshot.embeddings import Embeddings
 from fewshot.encoders import load_encoder
 from fewshot.encoders.base import VisionEncoder
 from fewshot.loader import EpisodeLoader
+from fewshot.statistics import select_rows, statistics_of
 from fewshot.training import checkpoint
 from fewshot.training import state as run_state
+from fewshot.training.calibrating import calibrate
 from fewshot.training.config import FREE_ON_RESUME, EpisodePlan, TrainConfig, plan_episodes
-from fewshot.training.data import default_workers, read_split, select_statistics_rows
+from fewshot.training.data import default_workers, read_split
 from fewshot.training.metrics import Metrics
 from fewshot.training.model import EpisodicModel
 from fewshot.training.optimiser import Schedule, build_optimiser
@@ -204,7 +206,8 @@ class _Run:
         except BaseException as error:
             if not isinstance(error, Exception) and self.main:  # SIGINT or SIGTERM, not a failure
                 self.console.warn(
-                    f"stopped after epoch {state.epoch} of {self.config.epochs}; the same command with --output {self.folder} --resume continues"
+                    f"stopped after epoch {state.epoch} of {self.config.epochs}; the same command with --output {self.folder} "
+                    "--resume continues"
                 )
             raise
         return self._result(state, selection)
@@ -371,7 +374,9 @@ class _Run:
             run_state.load_head(self.model, state.best_head)
             selection = self._select(state, untouched)
             kept, original = self._statistics(selection.alpha > 0)
-            checkpoint.write_config(self.folder, self._describe(selection, state.best_epoch))
+            described = self._describe(selection, state.best_epoch)
+            described["calibration"] = calibrate(selection.embeddings, self.validation.table, kept, self.config.seed)
+            checkpoint.write_config(self.folder, described)
             checkpoint.save_checkpoint(
                 self.folder, self.encoder, self.model.classifier, self.model.log_scale, self.original, kept, original
             )
@@ -404,29 +409,28 @@ class _Run:
     def _statistics(self, tuned: bool) -> tuple[Statistics, Statistics]:
         """Mean and covariance of the training classes under the kept and the untouched weights."""
         table = self.split.train
-        rows = select_statistics_rows(table, self.config.seed)
-        items = [table.items[row] for row in rows]
-        labels = torch.from_numpy(table.labels[rows].astype("int64"))
+        rows = select_rows(table, self.config.seed)
+        items, labels = [table.items[row] for row in rows], table.labels[rows]
 
-        def measure(what: str) -> Statistics:
+        def measure(what: str, cache: EmbeddingCache | None) -> Statistics:
             with self.console.bar(f"statistics of the training classes, {what} encoder") as advance:
-                cache = self.cache if what == "untouched" else None
-                got = embed_images(
+                return statistics_of(
                     self.encoder,
                     items,
+                    labels,
                     precision=self.config.precision,
                     workers=self.workers,
                     cache=cache,
                     progress=advance,
                 )
-            return class_statistics(got.features[got.readable], labels[got.readable])
 
-        kept = measure("kept" if tuned else "untouched")
         if not tuned:
-            return kept, kept
+            untouched = measure("untouched", self.cache)
+            return untouched, untouched
+        kept = measure("kept", None)
         weights = run_state.tuned_weights(self.model)
         _set(self.encoder, self.original)
-        original = measure("untouched")
+        original = measure("untouched", self.cache)
         _set(self.encoder, weights)
         return kept, original
 
