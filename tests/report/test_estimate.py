@@ -44,12 +44,11 @@ def test_it_names_each_support_picture_by_the_others(prediction: Prediction) -> 
 
 
 def test_unreadable_and_single_pictures_are_left_out() -> None:
-    features = torch.nn.functional.normalize(
-        torch.tensor([[1.0, 0], [1, 0.1], [0, 1], [0.1, 1], [0, 0], [-1, -1]]), dim=1
-    )
-    readable = torch.tensor([True, True, True, True, False, True])
-    embeddings = Embeddings(features, readable, {4: "empty"}, 5)
-    episode = Episode("t", ("a", "b", "lost", "single"), np.arange(6), np.array([0, 0, 1, 1, 2, 3]), np.array([6]))
+    points = [[0.0, 0], [1, 0], [1, 0.1], [0, 0], [0, 1], [0.1, 1], [-1, -1]]
+    readable = torch.tensor([False, True, True, False, True, True, True])
+    features = torch.nn.functional.normalize(torch.tensor(points), dim=1)
+    embeddings = Embeddings(features, readable, {0: "empty", 3: "empty"}, 5)
+    episode = Episode("t", ("lost", "a", "b", "single"), np.arange(7), np.array([0, 1, 1, 1, 2, 2, 3]), np.array([7]))
     estimate = estimate_task(episode, embeddings, METHOD)
     assert estimate is not None
     assert (estimate.accuracy, estimate.right, estimate.pictures, estimate.misnamed) == (1.0, 4, 4, {})
