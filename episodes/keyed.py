@@ -65,9 +65,12 @@ def bounded(bits: UInt64Array, bound: Any) -> Int64Array:
     """
     limit = np.asarray(bound).astype(np.uint64)
     shift, low_half = np.uint64(32), np.uint64(0xFFFFFFFF)
-    high = (bits >> shift) * limit
-    low = (bits & low_half) * limit
-    return np.asarray((high + (low >> shift)) >> shift).astype(np.int64)
+    high = np.asarray((bits >> shift) * limit)
+    low = np.asarray((bits & low_half) * limit)
+    low >>= shift
+    high += low
+    high >>= shift
+    return high.view(np.int64)  # below 2**32, so the sign bit is free
 
 
 def partial_permutation(states: UInt64Array, sizes: Any, draws: int) -> Int64Array:
@@ -88,21 +91,39 @@ def partial_permutation(states: UInt64Array, sizes: Any, draws: int) -> Int64Arr
     out = np.empty((len(states), draws), dtype=np.int64)
     for start in range(0, len(states), _CHUNK):
         part = slice(start, start + _CHUNK)
-        out[part] = _fisher_yates(states[part], limits[part], draws).T
+        out[part] = _fisher_yates(states[part], limits[part], draws)
     return out
 
 
 def _fisher_yates(states: UInt64Array, sizes: Int64Array, draws: int) -> Int64Array:
-    """(draws, R). Only the places that a swap has touched are remembered: (place, what lies there now)."""
-    swapped = np.empty((draws, len(states)), dtype=np.int64)
-    lies_there = np.empty_like(swapped)
-    out = np.empty_like(swapped)
+    """(R, draws). Step j swaps place j with a place picked from j on; what lay there is drawn.
+
+    A picked place still holds its own number unless an earlier step picked it too, so only streams that pick a
+    place twice need to know what was swapped where.
+    """
+    steps = np.arange(draws)
+    left = np.maximum(sizes[:, None] - steps, 1)  # at least 1: beyond the size, place j picks itself
+    picks = steps + bounded(fold(states[:, None], steps), left)
+    ordered = np.sort(picks, axis=1)
+    row = np.nonzero(ordered[:, 1:] == ordered[:, :-1])[0]  # ascending
+    if len(row):
+        twice = row[np.concatenate([[True], row[1:] != row[:-1]])]
+        picks[twice] = _resolve(picks[twice])
+    if bool((sizes < draws).any()):
+        picks[steps >= sizes[:, None]] = -1
+    return picks
+
+
+def _resolve(picks: Int64Array) -> Int64Array:
+    """(R, draws) picked places -> what was drawn, where some place is picked twice."""
+    draws = picks.shape[1]
+    lies_at = np.tile(np.arange(draws), (len(picks), 1))  # what lies at place j < draws when step j comes
     for j in range(draws):
-        pick = j + bounded(fold(states, j), np.maximum(sizes - j, 1))
-        picked, displaced = pick.copy(), np.full_like(pick, j)
-        for earlier in range(j):
-            np.copyto(picked, lies_there[earlier], where=swapped[earlier] == pick)
-            np.copyto(displaced, lies_there[earlier], where=swapped[earlier] == j)
-        swapped[j], lies_there[j] = pick, displaced
-        out[j] = np.where(j < sizes, picked, -1)
-    return out
+        rows = np.flatnonzero(picks[:, j] < draws)
+        lies_at[rows, picks[rows, j]] = lies_at[rows, j]
+    order = np.argsort(picks, axis=1, kind="stable")
+    ordered = np.take_along_axis(picks, order, axis=1)
+    row, place = np.nonzero(ordered[:, 1:] == ordered[:, :-1])
+    drawn = picks.copy()
+    drawn[row, order[row, place + 1]] = lies_at[row, order[row, place]]  # left there by the step that picked it last
+    return drawn
