@@ -67,12 +67,13 @@ class FeatureScorer:
             if n_way == 0:
                 result[tasks] = np.nan
                 continue
-            rows = self._prototypes.rows(batch, tasks, int(n_way)) if self._prototypes is not None else None
+            own = self._prototypes
+            rows = own.rows(batch, tasks, int(n_way)) if own is not None else None
             for part in self._parts(batch, len(tasks)):
-                if rows is None:
+                if own is None or rows is None:
                     scores = self._score(batch, tasks[part], int(n_way))
                 else:
-                    scores = self._prototypes(rows[0][part], rows[1][part])
+                    scores = own(rows[0][part], rows[1][part])
                 result[tasks[part], :, :n_way] = scores.cpu().numpy()
         # Without a temperature nothing is touched: predict and evaluate must agree to the last bit.
         return result if self._temperature == 1 else apply_temperature(result, self._temperature).astype(np.float32)

@@ -1,0 +1,97 @@
+"""A training step with the frozen-trunk cache against one without, ViT-B/32's shape; both on the same fixed views."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+
+from episodes import EpisodeSampler, ImageTable, read_class_folders
+from experiments.benchmarks.material import class_folders, vit_b_32
+from experiments.benchmarks.measure import Row, quotients
+from fewshot import Augmentation, EpisodeLoader, EpisodeTensors
+from fewshot.device import autocast, resolve_precision
+from fewshot.encoders import load_encoder
+from fewshot.training import EpisodicModel, TrainConfig
+from fewshot.training.model import StepLosses
+from fewshot.training.optimiser import build_optimiser, trained_parameters
+from fewshot.training.trunk import Trunk, make_trunk, trunk_key
+from fewshot.views import PictureSource
+
+VIEWS, SEED = 2, 0
+
+
+def run(scratch: Path, quick: bool) -> list[Row]:
+    """8-way 1-shot 3-query steps of 32 pictures; everything from the loader to the optimiser's step."""
+    table = read_class_folders(class_folders(scratch / "training", 12, 6))
+    steps, rounds = (4, 2) if quick else (12, 5)
+    rows = []
+    for blocks, bar in ((2, 2.2), (6, 1.25)):
+        runner = _Runner(scratch, table, blocks)
+        seconds: dict[str, list[float]] = {"cache": [], "none": []}
+        losses = [runner.first_loss(trunk) for trunk in (runner.trunk, None)]
+        for number in range(rounds + 1):
+            for name, trunk in (("cache", runner.trunk), ("none", None)):
+                taken = runner.train(steps, trunk) / steps
+                if number:  # the first round warms up
+                    seconds[name].append(taken)
+        note = f"loss of the first step {losses[0]:.6f} with, {losses[1]:.6f} without; making the trunk is not counted"
+        rows.append(
+            Row(f"training step, --unfreeze_blocks {blocks} of 12", seconds["cache"], seconds["none"], "s", "without the trunk cache",
+                quotients(seconds["none"], seconds["cache"]), bar, note=note)
+        )  # fmt: skip
+    return rows
+
+
+class _Runner:
+    """A model and both sources of its steps."""
+
+    def __init__(self, scratch: Path, table: ImageTable, blocks: int) -> None:
+        config = TrainConfig(train_data=scratch, unfreeze_blocks=blocks)
+        self._table = table
+        encoder = load_encoder(str(vit_b_32(scratch)))
+        encoder.unfreeze_last(blocks)
+        self._model = EpisodicModel(encoder, len(table.class_names))
+        self._optimiser = build_optimiser(self._model, config)
+        self._precision = resolve_precision("auto", encoder.device)
+        key = trunk_key(encoder, table.items, views=VIEWS, augmentation=Augmentation(), seed=SEED)
+        source = PictureSource(table.items, encoder.image_size, Augmentation(), views=VIEWS, seed=SEED)
+        self.trunk: Trunk = make_trunk(scratch / "trunks", key, encoder.n_frozen, encoder, source, workers=2)
+
+    def train(self, steps: int, trunk: Trunk | None) -> float:
+        """Seconds of `steps` steps with a loader of their own."""
+        started = time.perf_counter()
+        for batch in self._loader(steps, trunk):
+            self._step(batch)
+        return time.perf_counter() - started
+
+    def first_loss(self, trunk: Trunk | None) -> float:
+        """The loss of the first step, which then is not taken."""
+        with torch.no_grad():
+            return float(self._loss(next(iter(self._loader(1, trunk)))))
+
+    def _loader(self, steps: int, trunk: Trunk | None) -> EpisodeLoader:
+        self._model.cached_blocks = trunk.n_frozen if trunk is not None else None
+        return EpisodeLoader(
+            EpisodeSampler(self._table, ways=8, shots=1, queries=3, episodes=steps),
+            self._model.encoder.image_size,
+            augmentation=Augmentation(),
+            views=VIEWS,
+            seed=SEED,
+            workers=0 if trunk is not None else 2,
+            source=trunk,
+        )
+
+    def _loss(self, batch: EpisodeTensors) -> torch.Tensor:
+        labels = batch.support_labels, batch.query_labels
+        with autocast(self._precision, self._model.encoder.device):
+            losses: StepLosses = self._model(batch.images, *labels, batch.classes, batch.n_way, batch.step)
+        return losses.total
+
+    def _step(self, batch: EpisodeTensors) -> None:
+        loss = self._loss(batch)
+        self._optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(list(trained_parameters(self._model).values()), 1.0)
+        self._optimiser.step()
