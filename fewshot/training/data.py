@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-
 from episodes import ImageTable, read_class_folders
 from episodes.errors import DataError
 from fewshot.console import Console
