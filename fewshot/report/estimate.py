@@ -6,6 +6,7 @@ S support pictures, N ways, D embedding width.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from episodes import Episode
+from fewshot.classifiers.balance import ImbalanceWarning
 from fewshot.classifiers.base import Classifier
 from fewshot.classifiers.leave_one_out import leave_one_out_log_probabilities
 from fewshot.embeddings import Embeddings
@@ -25,7 +27,7 @@ class Estimate:
     """Leave-one-out accuracy of one task.
 
     Attributes:
-        accuracy: share of support pictures that the others name rightly, classes weighing the same.
+        accuracy: share of support pictures that others name rightly, classes weighing the same.
         right, pictures: how many, out of how many that could be left out.
         misnamed: row of the table -> the class that the other pictures give it.
     """
@@ -61,9 +63,12 @@ def estimate_task(
     classifier: Classifier,
     class_text: Mapping[str, Tensor] | None = None,
 ) -> Estimate | None:
-    """Name each support picture by the others; None where no class has two readable ones.
+    """Name each support picture by others; None where no class has two readable ones.
 
-    Unreadable pictures, and classes that have no other, are left out just as they are when queries are named.
+    An inductive classifier is asked about one left-out picture at a time. A transductive one looks at its queries
+    together, and some assume that all classes are among them: asked about a single picture such a one answers at
+    random, so one picture of each class is left out at a time. Unreadable pictures, and classes that have no other,
+    are left out just as they are when queries are named.
     """
     rows = torch.from_numpy(episode.support)
     labels = torch.from_numpy(episode.support_labels)
@@ -74,7 +79,11 @@ def estimate_task(
     classes, compact = torch.unique(labels, return_inverse=True)
     names = [episode.class_names[label] for label in classes.tolist()]
     text = None if class_text is None else torch.stack([class_text[name] for name in names])
-    answers = leave_one_out_log_probabilities(classifier, embeddings.features[rows], compact, len(names), text)
+    features = embeddings.features[rows]
+    if classifier.transductive:
+        answers = leave_one_of_each_out(classifier, features, compact, len(names), text)
+    else:
+        answers = leave_one_out_log_probabilities(classifier, features, compact, len(names), text)
     answered = ~answers.isnan().any(1)
     given, truth = answers[answered].argmax(1), compact[answered]
     right = given == truth
@@ -86,3 +95,36 @@ def estimate_task(
         len(right),
         {row: names[label] for row, label in wrong},
     )
+
+
+def leave_one_of_each_out(
+    classifier: Classifier, support: Tensor, labels: Tensor, n_way: int, class_text: Tensor | None = None
+) -> Tensor:
+    """Log-probabilities (S, N) of pictures (S, D) with labels (S,) in [0, N), one of each class left out at a time.
+
+    Fold k asks about the k-th picture of every class. The only picture of a class is never left out: its row is NaN.
+    """
+    counts = torch.bincount(labels, minlength=n_way)
+    place = torch.stack([(labels[:i] == labels[i]).sum() for i in range(len(labels))])  # which picture of its class
+    folds = int(counts.max())
+    asked = (place == torch.arange(folds).unsqueeze(1)) & (counts[labels] > 1)  # (K, S)
+    width = int(asked.sum(1).max())
+    query = torch.zeros(folds, width, dtype=torch.int64)
+    mask = torch.zeros(folds, width, dtype=torch.bool)
+    for fold, chosen in enumerate(asked):
+        mask[fold, : int(chosen.sum())] = True
+        query[fold, mask[fold]] = chosen.nonzero().squeeze(1)
+    with warnings.catch_warnings():
+        # It warns about the queries themselves; a handful of support pictures would only add noise to that.
+        warnings.simplefilter("ignore", ImbalanceWarning)
+        scores = classifier(
+            support.expand(folds, -1, -1),
+            labels.masked_fill(asked, -1),
+            support[query],
+            mask,
+            n_way,
+            None if class_text is None else class_text.expand(folds, -1, -1),
+        )
+    answers = torch.full((len(support), n_way), torch.nan)
+    answers[query[mask]] = scores[mask]
+    return answers

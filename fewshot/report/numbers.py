@@ -16,6 +16,7 @@ from torch import Tensor
 
 from episodes import OUTSIDE, UNKNOWN, Episode, Results
 from fewshot.classifiers.base import Classifier
+from fewshot.embeddings import Progress
 from fewshot.predict import Prediction
 from fewshot.report.estimate import Estimate, estimate_task
 
@@ -51,6 +52,7 @@ def number_tasks(
     prediction: Prediction,
     classifier: Classifier | None = None,
     class_text: Mapping[str, Tensor] | None = None,
+    progress: Progress | None = None,
 ) -> list[TaskNumbers]:
     """The numbers of every task, in the order of the CSV; estimates where there is a `classifier`."""
     results = prediction.results
@@ -74,6 +76,8 @@ def number_tasks(
                 estimate,
             )
         )
+        if progress is not None:
+            progress(position + 1, len(prediction.episodes))
     return numbers
 
 

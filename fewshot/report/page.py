@@ -21,6 +21,7 @@ from fewshot import __version__
 from fewshot.calibration import expected_calibration_error
 from fewshot.classifiers import TRANSDUCTIVE
 from fewshot.classifiers.base import Classifier
+from fewshot.embeddings import Progress
 from fewshot.predict import Prediction
 from fewshot.report.details import choose_details, least_confident
 from fewshot.report.numbers import TaskNumbers, confusion, histogram, number_classes, number_tasks
@@ -42,6 +43,7 @@ def write_prediction_report(
     method: Classifier | None = None,
     class_text: Mapping[str, Tensor] | None = None,
     picture_bytes: int = PICTURE_BYTES,
+    progress: Progress | None = None,
 ) -> None:
     """Write the page; the same prediction gives the same bytes.
 
@@ -55,11 +57,12 @@ def write_prediction_report(
         method: the classifier itself, for the label-free estimate of accuracy; None leaves that out.
         class_text: class name -> (D,) text embedding, for a method that uses names.
         picture_bytes: what all thumbnails together may take; tasks that do not fit are left out and counted.
+        progress: told (tasks done, tasks in all) while the estimates are made, which is what takes time.
 
     Raises:
         DataError: the place cannot be written.
     """
-    tasks = number_tasks(prediction, method, class_text)
+    tasks = number_tasks(prediction, method, class_text, progress)
     settings = {
         "backbone": backbone,
         "checkpoint": None if checkpoint is None else display_name(checkpoint),

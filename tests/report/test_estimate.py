@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from scipy.stats import binomtest
+from torch import Tensor
 
 from episodes import Episode
+from fewshot.classifiers import TRANSDUCTIVE, build_classifier
 from fewshot.classifiers.leave_one_out import leave_one_out_accuracy
 from fewshot.embeddings import Embeddings
 from fewshot.predict import Prediction
-from fewshot.report.estimate import estimate_task, wilson_interval
+from fewshot.report.estimate import estimate_task, leave_one_of_each_out, wilson_interval
 from tests.report.conftest import METHOD
 
 
@@ -52,6 +57,57 @@ def test_unreadable_and_single_pictures_are_left_out() -> None:
     estimate = estimate_task(episode, embeddings, METHOD)
     assert estimate is not None
     assert (estimate.accuracy, estimate.right, estimate.pictures, estimate.misnamed) == (1.0, 4, 4, {})
+
+
+@dataclasses.dataclass(frozen=True)
+class Together:
+    """The nearest prototype, which says that it is transductive and keeps what it was asked about."""
+
+    asked: list[list[int]]
+    transductive: bool = True
+
+    def __call__(self, support: Tensor, support_labels: Tensor, query: Tensor, query_mask: Tensor, n_way: int,
+                 class_text: Tensor | None = None) -> Tensor:  # fmt: skip
+        for labels, mask in zip(support_labels, query_mask, strict=True):
+            self.asked.append((labels < 0).nonzero().squeeze(1).tolist())
+            assert len(self.asked[-1]) == int(mask.sum())
+        return METHOD(support, support_labels, query, query_mask, n_way)
+
+
+def test_a_transductive_classifier_is_asked_about_one_picture_of_each_class() -> None:
+    generator = np.random.default_rng(0)
+    labels = np.array([0, 1, 0, 2, 1, 0, 3])
+    points = generator.normal(size=(7, 5)) + 2 * np.eye(5)[labels]
+    features = torch.nn.functional.normalize(torch.tensor(points, dtype=torch.float32), dim=1)
+    embeddings = Embeddings(features, torch.ones(7, dtype=torch.bool), {}, 7)
+    method = Together([])
+    estimate = estimate_task(Episode("t", tuple("abcd"), np.arange(7), labels, np.array([7])), embeddings, method)
+    assert method.asked == [[0, 1], [2, 4], [5]]  # never the only picture of a class
+    answers = leave_one_of_each_out(Together([]), features, torch.from_numpy(labels), 4)
+    assert answers.isnan().all(1).tolist() == [False, False, False, True, False, False, True]
+    right = []
+    for fold in method.asked:
+        rest = np.setdiff1d(np.arange(7), fold)
+        means = [features[rest[labels[rest] == c]].mean(0) for c in range(4)]
+        cosines = torch.stack([features[fold] @ m / m.norm() for m in means], 1)
+        assert answers[fold].argmax(1).tolist() == cosines.argmax(1).tolist()
+        right += (cosines.argmax(1).numpy() == labels[fold]).tolist()
+    assert estimate is not None and (estimate.right, estimate.pictures) == (sum(right), 5)
+
+
+@pytest.mark.parametrize("name", TRANSDUCTIVE)
+def test_transductive_classifiers_get_a_fair_estimate_and_do_not_warn(name: str) -> None:
+    """Asked about one picture alone, those that assume balance answer at random: 20 % here."""
+    generator = np.random.default_rng(1)
+    labels = np.tile(np.arange(5), 5)
+    points = generator.normal(size=(25, 32)) + 6 * np.eye(32)[labels]
+    features = torch.nn.functional.normalize(torch.tensor(points, dtype=torch.float32), dim=1)
+    embeddings = Embeddings(features, torch.ones(25, dtype=torch.bool), {}, 25)
+    episode = Episode("t", tuple("abcde"), np.arange(25), labels, np.array([25]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        estimate = estimate_task(episode, embeddings, build_classifier(name))
+    assert estimate is not None and estimate.accuracy > 0.9
 
 
 def test_there_is_none_at_one_shot() -> None:
