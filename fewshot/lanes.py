@@ -22,7 +22,7 @@ from fewshot.images import normalise
 Tag = TypeVar("Tag", bound=Hashable)
 Forward = Callable[[VisionEncoder, Tensor], Tensor]
 
-ARITHMETIC = "lanes-1"  # in cache keys: a change of the encoders' forward pass that moves a bit renames it
+ARITHMETIC = "lanes-2"  # in cache keys: a change of the encoders' forward pass that moves a bit renames it
 DTYPES = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 
 

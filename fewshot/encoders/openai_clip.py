@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from episodes.errors import DataError
 from fewshot.encoders._clip_import import import_clip_model
 from fewshot.encoders.base import VisionEncoder, cast_matrices
+from fewshot.encoders.packed import PackedLinear, can_pack
 
 _QUICK_GELU = 1.702
 
@@ -47,8 +48,7 @@ class ClipViT(VisionEncoder):
         patches = F.linear(tiles, weight.flatten(1))
         first = visual.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
         hidden = torch.cat([first, patches], dim=1) + visual.positional_embedding.to(patches.dtype)
-        result: Tensor = visual.ln_pre(hidden)
-        return result
+        return self._norm(visual.ln_pre, hidden)
 
     def _run(self, hidden: Tensor, blocks: Sequence[nn.Module]) -> Tensor:
         for block in blocks:
@@ -58,9 +58,9 @@ class ClipViT(VisionEncoder):
 
     def _block(self, block: Any, hidden: Tensor, n_queries: int) -> Tensor:
         """(B, tokens, width) -> (B, n_queries, width): what the package's block gives for the first tokens, batch first."""
-        attended = self._attend(block.attn, block.ln_1(hidden), n_queries)
+        attended = self._attend(block.attn, self._norm(block.ln_1, hidden), n_queries)
         hidden = hidden[:, :n_queries] + attended
-        result: Tensor = hidden + block.mlp.c_proj(self._activate(block.mlp.c_fc(block.ln_2(hidden))))
+        result: Tensor = hidden + block.mlp.c_proj(self._activate(block.mlp.c_fc(self._norm(block.ln_2, hidden))))
         return result
 
     @staticmethod
@@ -70,8 +70,9 @@ class ClipViT(VisionEncoder):
         heads = (attention.num_heads, attention.head_dim)
         weight, bias = attention.in_proj_weight, attention.in_proj_bias
         if n_queries == n_tokens:
-            both = F.linear(hidden, weight, bias).view(n_pictures, n_tokens, 3, *heads)
-            query, key, value = both.permute(2, 0, 3, 1, 4)
+            packed = getattr(attention, "packed", None)
+            both = packed(hidden) if packed is not None else F.linear(hidden, weight, bias)
+            query, key, value = both.view(n_pictures, n_tokens, 3, *heads).permute(2, 0, 3, 1, 4)
         else:
             weights, biases = weight.split([width, 2 * width]), bias.split([width, 2 * width])
             query = F.linear(hidden[:, :n_queries], weights[0], biases[0]).view(n_pictures, n_queries, *heads)
@@ -80,6 +81,13 @@ class ClipViT(VisionEncoder):
             key, value = both.permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(query, key, value)
         result: Tensor = attention.out_proj(mixed.transpose(1, 2).flatten(2))
+        return result
+
+    def _norm(self, layer: Any, hidden: Tensor) -> Tensor:
+        """Layer norm, computed in float32; on a CPU it takes and gives bfloat16 without the package's copies to float32 and back."""
+        if self._folded and hidden.device.type == "cpu":
+            return F.layer_norm(hidden, layer.normalized_shape, layer.weight, layer.bias, layer.eps)
+        result: Tensor = layer(hidden)
         return result
 
     def _activate(self, hidden: Tensor) -> Tensor:
@@ -104,7 +112,20 @@ class ClipViT(VisionEncoder):
         if dtype != torch.float32:
             cast_matrices(copied, dtype)
             copied.visual.proj.data = copied.visual.proj.data.to(dtype)
+        if dtype == torch.bfloat16 and self.device.type == "cpu" and can_pack():
+            copied._pack()
         return copied
+
+    def _pack(self) -> None:
+        """Swap the linear layers of all blocks but the last, which is mostly one token, for packed ones."""
+        rows = 32 * self.visual.positional_embedding.shape[0]
+        for block in self.blocks[:-1]:
+            part: Any = block
+            part.attn.packed = PackedLinear(part.attn.in_proj_weight, part.attn.in_proj_bias, rows)
+            part.attn.out_proj = PackedLinear(part.attn.out_proj.weight, part.attn.out_proj.bias, rows)
+            part.mlp.c_fc = PackedLinear(part.mlp.c_fc.weight, part.mlp.c_fc.bias, rows)
+            part.mlp.c_proj = PackedLinear(part.mlp.c_proj.weight, part.mlp.c_proj.bias, rows)
+            part.attn.in_proj_weight = part.attn.in_proj_bias = None  # not twice in memory
 
     def head_parameters(self) -> Iterator[nn.Parameter]:
         yield from self.visual.ln_post.parameters()
