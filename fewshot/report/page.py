@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -98,11 +99,20 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(percent=_percent, count=_count, known=lambda value: not math.isnan(value))
+    environment.filters.update(
+        percent=_percent, count=_count, breakable=_breakable, known=lambda value: not math.isnan(value)
+    )
     environment.globals.update(
         version=__version__, most_classes=MOST_CLASSES, most_ways=MOST_WAYS, most_problems=MOST_PROBLEMS
     )
     return environment.get_template(template).render(**values)
+
+
+def _breakable(name: str) -> Any:
+    """The escaped name, which may go on in the next line after '_' and '/' too."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub("([_/])", r"\1<wbr>", str(escape(name))))
 
 
 def _percent(value: float, digits: int = 1) -> str:

@@ -47,7 +47,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         element = Element(tag, {key: value or "" for key, value in attrs})
         self.elements.append(element)
-        if tag not in ("meta", "img", "br", "link", "input"):
+        if tag not in ("meta", "img", "br", "wbr", "link", "input"):
             self._open.append(element)
 
     def handle_endtag(self, tag: str) -> None:
