@@ -99,7 +99,10 @@ def _rows(
     rate = [distinct / value for value in seconds["cold"]]
     bare_rate = [1 / value for value in seconds["bare"]]
     script = f"plain float32 script, from {scripted} tasks"
-    note = f"{differ} of {len(labels['cold'])} labels differ between {precision} and float32; {off} of {len(plain)} between ours in float32 and the script (weights are random, so margins are small)"
+    note = (
+        f"{differ} of {len(labels['cold'])} labels differ between {precision} and float32; {off} of {len(plain)} between ours in "
+        "float32 and the script (weights are random, so margins are small)"
+    )
     return [
         Row(f"predict, {count} tasks, cold, {precision}", seconds["cold"], seconds["plain"], "s", script,
             quotients(seconds["plain"], seconds["cold"]), 3.0, note=note),

@@ -28,14 +28,9 @@ def run(scratch: Path, quick: bool) -> list[Row]:
     steps, rounds = (4, 2) if quick else (12, 5)
     rows = []
     for blocks, bar in ((2, 2.2), (6, 1.25)):
-        runner = _Runner(scratch, table, blocks)
-        seconds: dict[str, list[float]] = {"cache": [], "none": []}
+        runner = Runner(scratch, table, blocks, vit_b_32(scratch), torch.device("cpu"))
         losses = [runner.first_loss(trunk) for trunk in (runner.trunk, None)]
-        for number in range(rounds + 1):
-            for name, trunk in (("cache", runner.trunk), ("none", None)):
-                taken = runner.train(steps, trunk) / steps
-                if number:  # the first round warms up
-                    seconds[name].append(taken)
+        seconds = runner.rounds(steps, rounds)
         note = f"loss of the first step {losses[0]:.6f} with, {losses[1]:.6f} without; making the trunk is not counted"
         rows.append(
             Row(f"training step, --unfreeze_blocks {blocks} of 12", seconds["cache"], seconds["none"], "s", "without the trunk cache",
@@ -44,32 +39,44 @@ def run(scratch: Path, quick: bool) -> list[Row]:
     return rows
 
 
-class _Runner:
+class Runner:
     """A model and both sources of its steps."""
 
-    def __init__(self, scratch: Path, table: ImageTable, blocks: int) -> None:
+    def __init__(self, scratch: Path, table: ImageTable, blocks: int, weights: Path, device: torch.device) -> None:
         config = TrainConfig(train_data=scratch, unfreeze_blocks=blocks)
         self._table = table
-        encoder = load_encoder(str(vit_b_32(scratch)))
+        encoder = load_encoder(str(weights), device=device)
         encoder.unfreeze_last(blocks)
-        self._model = EpisodicModel(encoder, len(table.class_names))
+        self._model = EpisodicModel(encoder, len(table.class_names)).to(device)
         self._optimiser = build_optimiser(self._model, config)
-        self._precision = resolve_precision("auto", encoder.device)
+        self._device, self._precision = device, resolve_precision("auto", device)
         key = trunk_key(encoder, table.items, views=VIEWS, augmentation=Augmentation(), seed=SEED)
         source = PictureSource(table.items, encoder.image_size, Augmentation(), views=VIEWS, seed=SEED)
         self.trunk: Trunk = make_trunk(scratch / "trunks", key, encoder.n_frozen, encoder, source, workers=2)
+
+    def rounds(self, steps: int, rounds: int) -> dict[str, list[float]]:
+        """Seconds a step with the cache and with none, in turn; a first round warms up."""
+        seconds: dict[str, list[float]] = {"cache": [], "none": []}
+        for number in range(rounds + 1):
+            for name, trunk in (("cache", self.trunk), ("none", None)):
+                taken = self.train(steps, trunk) / steps
+                if number:
+                    seconds[name].append(taken)
+        return seconds
 
     def train(self, steps: int, trunk: Trunk | None) -> float:
         """Seconds of `steps` steps with a loader of their own."""
         started = time.perf_counter()
         for batch in self._loader(steps, trunk):
-            self._step(batch)
+            self._step(batch.to(self._device))
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
         return time.perf_counter() - started
 
     def first_loss(self, trunk: Trunk | None) -> float:
         """The loss of the first step, which then is not taken."""
         with torch.no_grad():
-            return float(self._loss(next(iter(self._loader(1, trunk)))))
+            return float(self._loss(next(iter(self._loader(1, trunk))).to(self._device)))
 
     def _loader(self, steps: int, trunk: Trunk | None) -> EpisodeLoader:
         self._model.cached_blocks = trunk.n_frozen if trunk is not None else None
@@ -85,7 +92,7 @@ class _Runner:
 
     def _loss(self, batch: EpisodeTensors) -> torch.Tensor:
         labels = batch.support_labels, batch.query_labels
-        with autocast(self._precision, self._model.encoder.device):
+        with autocast(self._precision, self._device):
             losses: StepLosses = self._model(batch.images, *labels, batch.classes, batch.n_way, batch.step)
         return losses.total
 

@@ -108,3 +108,11 @@ def test_a_benchmark_that_cannot_run_is_told_and_the_others_stand(
     assert main(["--quick", "--only", "startup", "indexing", "--output", str(tmp_path)]) == 1
     assert "could not run: startup" in capsys.readouterr().err
     assert len(json.loads((tmp_path / "benchmarks.json").read_text())["rows"]) == 1
+
+
+def test_the_rows_of_a_device(vit_file: Path, tmp_path: Path) -> None:
+    """What runs on a GPU, on whatever is at hand."""
+    from experiments.benchmarks import gpu
+
+    rows = gpu.measure(tmp_path, True, torch.device("cpu"), vit_file, 64)
+    assert [row.unit for row in rows] == ["TFLOP/s", "pictures/s", "s"] and all(row.ratio > 0 for row in rows)
