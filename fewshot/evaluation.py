@@ -73,15 +73,14 @@ class EpisodeSet:
 
 def is_task_directory(root: str | Path) -> bool:
     """Whether `root` holds tasks (support/ and query/ folders) rather than class folders."""
-    top = Path(root)
-    places = [top, top / "testB"]
+    top = os.fspath(root)
     try:
-        places += [entry for entry in top.iterdir() if entry.is_dir()]
+        places = [top, os.path.join(top, "testB"), *(os.path.join(top, name) for name in os.listdir(top))]
     except OSError:
         return False
-    return (
-        any((place / "support").is_dir() or (place / "query").is_dir() for place in places) or (top / "testB").is_dir()
-    )
+    # os.path.isdir says no of a folder that may not be entered, where Path.is_dir raises
+    parts = (os.path.join(place, part) for place in places for part in ("support", "query"))
+    return os.path.isdir(places[1]) or any(map(os.path.isdir, parts))
 
 
 def read_episode_sets(
@@ -208,6 +207,8 @@ def compare(rows: Sequence[EvaluationRow], first: str, second: str) -> list[Comp
     Raises:
         UsageError: one of them is not among the rows, or they name the same rows.
     """
+
+    first, second = (str(Path(name)) if os.path.isdir(name) else name for name in (first, second))
 
     def named(name: str) -> list[EvaluationRow]:
         found = [r for r in rows if name in (r.classifier, r.checkpoint) or (name == "untouched" and not r.checkpoint)]

@@ -7,20 +7,20 @@ Decoding is the same for every picture: first frame, EXIF orientation applied, t
 from __future__ import annotations
 
 import io
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from fewshot.encoders.base import VisionEncoder
 
 Pixels = npt.NDArray[np.uint8]
 TRANSFORM = "clip-2"  # name of the test transform in cache keys: a change here that moves a pixel renames it
+_LONGEST = 32  # sides to one: what is longer is cropped before it is resized
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
@@ -42,13 +42,13 @@ def decode(data: bytes, at_least: int | None = None) -> Image.Image:
     if not data:
         raise UnreadableImage("the file is empty")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns about large or odd files; what cannot be decoded raises
-            image = Image.open(io.BytesIO(data))
-            if at_least is not None and image.format == "JPEG":
-                image.draft(None, (at_least, at_least))
-            image.load()
-            return to_rgb(ImageOps.exif_transpose(image))
+        image = Image.open(io.BytesIO(data))
+        if at_least is not None and image.format == "JPEG":
+            image.draft(None, (at_least, at_least))
+        image.load()
+        return to_rgb(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError as error:
+        raise UnreadableImage("not a picture in a known format") from error
     except Exception as error:  # Pillow's decoders raise many kinds on broken files
         raise UnreadableImage(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__) from error
 
@@ -87,6 +87,11 @@ def resize_and_crop(image: Image.Image, size: int) -> Pixels:
     """
     width, height = image.size
     short = min(width, height)
+    if max(width, height) > _LONGEST * short:  # a thread of a picture would become a giant one; only its middle is used
+        wide, high = min(width, _LONGEST * short), min(height, _LONGEST * short)
+        left, top = (width - wide) // 2, (height - high) // 2
+        image = image.crop((left, top, left + wide, top + high))
+        width, height = image.size
     if short != size:
         longer = int(size * max(width, height) / short)
         image = image.resize((size, longer) if width <= height else (longer, size), Image.Resampling.BICUBIC)

@@ -153,7 +153,7 @@ class EpisodeLoader:
         return self._steps - self._first
 
     def __iter__(self) -> Iterator[EpisodeTensors]:
-        loader: DataLoader[EpisodeTensors] = DataLoader(
+        loader: DataLoader[EpisodeTensors | DataError] = DataLoader(
             self._dataset,
             batch_size=None,
             sampler=range(self._first, self._steps),
@@ -163,6 +163,8 @@ class EpisodeLoader:
             generator=torch.Generator(),  # its base seed would otherwise come from the global generator
         )
         for step in loader:
+            if isinstance(step, DataError):
+                raise step
             yield _pinned(step) if self._pin else step
 
 
@@ -170,8 +172,8 @@ def _pinned(step: EpisodeTensors) -> EpisodeTensors:
     return replace(step, support=step.support.pin_memory(), query=step.query.pin_memory())
 
 
-class _Steps(Dataset[EpisodeTensors]):
-    """step number -> EpisodeTensors."""
+class _Steps(Dataset[EpisodeTensors | DataError]):
+    """step number -> EpisodeTensors, or the error that the parent is to raise: torch would wrap it in a worker's trace."""
 
     def __init__(
         self,
@@ -185,7 +187,13 @@ class _Steps(Dataset[EpisodeTensors]):
         self._sampler, self._source, self._seed = sampler, source, seed
         self._per_step, self._offset, self._share = episodes_per_step, offset, share
 
-    def __getitem__(self, step: int) -> EpisodeTensors:
+    def __getitem__(self, step: int) -> EpisodeTensors | DataError:
+        try:
+            return self._step(step)
+        except DataError as error:
+            return error
+
+    def _step(self, step: int) -> EpisodeTensors:
         first = step * self._per_step + self._offset
         batch = self._sampler.batch(first, first + self._share)
         replaced: dict[str, str] = {}

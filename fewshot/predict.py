@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from episodes import Episode, ImageTable, Results, Score, evaluate, read_task_directory
+from episodes.files import display_name
 from fewshot.adaptation import AdaptedScorer, TaskAdapter
 from fewshot.cache import EmbeddingCache
 from fewshot.classifiers.base import Classifier
@@ -46,8 +47,8 @@ class Prediction:
 
     @property
     def unreadable(self) -> dict[str, str]:
-        """Path -> what was wrong, of every picture that could not be read."""
-        paths = self.table.paths(self.embeddings.problems)
+        """Path (printable) -> what was wrong, of every picture that could not be read."""
+        paths = [display_name(path) for path in self.table.paths(self.embeddings.problems)]
         return dict(zip(paths, self.embeddings.problems.values(), strict=True))
 
     @property

@@ -59,9 +59,8 @@ class FeatureScorer:
             self._prototypes = RowPrototypes(self._features, classifier.scale)
 
     def __call__(self, batch: EpisodeBatch) -> Floats:
-        """T episodes -> (T, Q, N) float32 log-probabilities, N the largest way; -inf beyond an episode's own ways."""
-        ways = int(batch.n_way.max())
-        result = np.full((*batch.query.shape, max(ways, 1)), -np.inf, dtype=np.float32)
+        """T episodes -> (T, Q, N) float32 log-probabilities, N that of `batch.class_ids`; -inf beyond an episode's own ways."""
+        result = np.full((*batch.query.shape, batch.class_ids.shape[1]), -np.inf, dtype=np.float32)
         for n_way in np.unique(batch.n_way):
             tasks = np.flatnonzero(batch.n_way == n_way)
             if n_way == 0:
@@ -76,7 +75,9 @@ class FeatureScorer:
                     scores = own(rows[0][part], rows[1][part])
                 result[tasks[part], :, :n_way] = scores.cpu().numpy()
         # Without a temperature nothing is touched: predict and evaluate must agree to the last bit.
-        return result if self._temperature == 1 else apply_temperature(result, self._temperature).astype(np.float32)
+        if self._temperature == 1 or result.size == 0:
+            return result
+        return apply_temperature(result, self._temperature).astype(np.float32)
 
     def _parts(self, batch: EpisodeBatch, tasks: int) -> Iterator[slice]:
         """Parts whose gathered features stay in a core's cache: on a CPU, fetching them from memory costs most.

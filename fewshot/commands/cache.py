@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -12,7 +13,7 @@ from fewshot.commands.common import print_json
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The embeddings kept on disk, so that no picture is encoded twice. $FEWSHOT_CACHE names another folder."""
+    """What is kept on disk so that no picture is encoded twice. $FEWSHOT_CACHE names another folder."""
 
     action: Annotated[Literal["info", "clear"], tyro.conf.Positional, tyro.conf.arg(metavar="info|clear")]
     """info tells what is there, clear deletes it."""
@@ -25,14 +26,18 @@ def run(options: Options) -> int:
     from fewshot.cache import EmbeddingCache
 
     cache = EmbeddingCache()
+    trunks = cache.path.parent / "trunks"
     if options.action == "clear":
         cache.clear()
+        shutil.rmtree(trunks, ignore_errors=True)
     info = cache.info()
     cache.close()
+    trunk_bytes = sum(path.stat().st_size for path in trunks.rglob("*") if path.is_file())
     if options.json:
-        print_json({"path": str(info.path), "entries": info.entries, "bytes": info.bytes, "max_bytes": info.max_bytes})
+        document = {"path": str(info.path), "entries": info.entries, "bytes": info.bytes, "max_bytes": info.max_bytes}
+        print_json({**document, "trunks": str(trunks), "trunk_bytes": trunk_bytes})
     else:
-        print(
-            f"{info.path}: {info.entries} embeddings, {info.bytes / 2**20:.1f} MiB (at most {info.max_bytes / 2**20:.0f} MiB)"
-        )
+        size, most = info.bytes / 2**20, info.max_bytes / 2**20
+        print(f"{info.path}: {info.entries} embeddings, {size:.1f} MiB (at most {most:.0f} MiB)")
+        print(f"{trunks}: {trunk_bytes / 2**20:.1f} MiB of frozen trunks for training")
     return 0

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from episodes.errors import UsageError
+from episodes.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +42,11 @@ class Common:
     """Print only the result."""
     json: bool = False
     """Print one machine-readable document and nothing else."""
+
+    def __post_init__(self) -> None:
+        """Raises UsageError: fewer threads than one."""
+        if self.workers is not None and self.workers < 1:
+            raise UsageError(f"--workers {self.workers}: expected at least 1 thread")
 
     @property
     def console(self) -> Console:
@@ -158,6 +164,21 @@ def texts_for(
         device=loaded.encoder.device,
         download_root=options.download_root,
     )
+
+
+def check_writable(path: Path) -> None:
+    """Refuse an output that could not be written, before anything is computed.
+
+    Raises:
+        DataError: its folder is missing or read-only, or it is a folder itself.
+    """
+    folder = path.parent
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; give the name of a file")
+    if not folder.is_dir():
+        raise DataError(f"{path}: there is no folder {folder} to write it into; make it first")
+    if not os.access(folder, os.W_OK):
+        raise DataError(f"{path}: the folder {folder} cannot be written to; give another place")
 
 
 def print_json(document: Any) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -22,6 +23,10 @@ class Options:
     """Where everything goes."""
     seed: int = 0
     """Every random choice follows from it."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, ..."""
+    precision: Literal["auto", "32", "bf16", "16"] = "auto"
+    """Arithmetic of the encoder: bfloat16 where the hardware has it."""
     workers: int | None = None
     """Processes and threads that load pictures; one a core by default."""
     quiet: bool = False
@@ -36,9 +41,21 @@ def run(options: Options) -> int:
     from fewshot.demo.run import QUERIES, SHOTS, TASKS, WAYS, run_demo
 
     started = time.perf_counter()
-    result = run_demo(
-        options.folder, Console(options.quiet or options.json), seed=options.seed, workers=options.workers
-    )
+    try:
+        result = run_demo(
+            options.folder,
+            Console(options.quiet or options.json),
+            seed=options.seed,
+            workers=options.workers,
+            device=options.device,
+            precision=options.precision,
+        )
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            print(
+                f"the same command goes on from there: fewshot demo {shlex.quote(str(options.folder))}", file=sys.stderr
+            )
+        raise
     if options.json:
         print_json({key: str(value) if isinstance(value, Path) else value for key, value in _flat(result).items()})
         return 0

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from episodes.errors import DataError, UsageError
+from episodes.files import display_name
 from fewshot.commands.common import (
     LoadedEncoder,
     WithClassifier,
+    check_writable,
     load_chosen_encoder,
     print_json,
     statistics_for,
@@ -123,8 +125,7 @@ def _check_outputs(options: Options) -> None:
         allowed = (".csv",) if flag == "confusion" else (".csv", ".parquet")
         if path.suffix not in allowed:
             raise UsageError(f"--{flag} {path}: expected a file name that ends in {' or '.join(allowed)}")
-        if not path.parent.is_dir():
-            raise DataError(f"{path}: there is no folder {path.parent} to write it into; make it first")
+        check_writable(path)
 
 
 def _tell(options: Options, table: ImageTable, sets: list[EpisodeSet]) -> None:
@@ -138,6 +139,12 @@ def _tell(options: Options, table: ImageTable, sets: list[EpisodeSet]) -> None:
         console.line(f"  {table.passed_over.summary()}")
     for group in sets:
         if isinstance(group.episodes, EpisodeSampler):
+            eligible, needed = len(group.episodes.eligible), group.episodes.max_shots + group.episodes.queries
+            if group is sets[0] and eligible < len(table.class_names):
+                console.line(
+                    f"  {eligible} of {len(table.class_names)} classes have the {needed} pictures that an episode needs; the others "
+                    "take no part"
+                )
             shrunk = group.episodes.shrunk_queries() if group.episodes.query_balance is not None else None
             if shrunk is not None and shrunk.shrunk:
                 console.line(f"  {group.ways}-way {group.shots}-shot: {shrunk.summary()}")
@@ -185,7 +192,7 @@ def _rows(
     if not problems and embeddings.problems:
         problems.update(embeddings.problems)
         for path, problem in zip(table.paths(problems), problems.values(), strict=True):
-            options.console.warn(f"{path}: cannot be read ({problem}); as a query it counts as wrong")
+            options.console.warn(f"{display_name(path)}: cannot be read ({problem}); as a query it counts as wrong")
         if options.strict:
             raise DataError(
                 f"{len(problems)} pictures cannot be read (named above). Mend or remove them, or go without --strict"

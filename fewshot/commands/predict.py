@@ -13,6 +13,7 @@ from episodes.errors import DataError, UsageError
 from fewshot.commands.common import (
     WithClassifier,
     WithEncoder,
+    check_writable,
     load_chosen_encoder,
     print_json,
     statistics_for,
@@ -57,8 +58,8 @@ def run(options: Options) -> int:
     if unknown or not columns or len(set(columns)) < len(columns):
         raise UsageError(f"--columns {options.columns!r}: expected distinct names out of task,image,label,confidence")
     for path in (options.result, options.report):
-        if path is not None and not path.parent.is_dir():
-            raise DataError(f"{path}: there is no folder {path.parent} to write it into; make it first")
+        if path is not None:
+            check_writable(path)
     console = options.console
     loaded = load_chosen_encoder(options)
     known = (loaded.checkpoint.calibration if loaded.checkpoint else {}).get(options.classifier)
@@ -66,6 +67,7 @@ def run(options: Options) -> int:
         known = None  # measured without adaptation, it says nothing about the adapted encoder
     threshold = _threshold(options, known)
     classifier = build_classifier(options.classifier, statistics=statistics_for(options, loaded))
+    # The answers never look at the truth; a page that people read shows it where it is there.
     with console.bar("pictures") as advance:
         prediction = predict(
             options.test_dir,
@@ -75,7 +77,7 @@ def run(options: Options) -> int:
             adapter=build_adapter(options.adapt) if options.adapt else None,
             seed=options.seed,
             class_text=lambda names: texts_for(options, loaded, [options.classifier], names),
-            find_truth=False,
+            find_truth=options.report is not None,
             precision=options.precision,
             workers=options.workers,
             cache=options.cache,

@@ -12,23 +12,25 @@ __all__ = ["Options", "run"]
 
 
 def run(options: Options) -> int:
-    """Train, and end with the command that predicts with the result."""
+    """Train, and end with the command that predicts with the result; 3 where some picture could not be read."""
     from fewshot.console import Console, percent
-    from fewshot.training.loop import is_main_process, train
+    from fewshot.training.loop import train
+    from fewshot.training.processes import is_main_process
 
     console = Console(options.quiet or options.json)
     result = train(options, console)
     if not is_main_process():
         return 0
+    status = 3 if result.unreadable else 0
     command = f"fewshot predict TEST_DIR RESULT.csv --checkpoint {shlex.quote(str(result.path))}"
     if options.json:
         document = dataclasses.asdict(result) | {"path": str(result.path), "predict": command}
         print_json(document)
-        return 0
+        return status
     console.line(
         f"validation: untouched {100 * result.untouched_accuracy:.1f} %, kept {percent(result.accuracy, result.ci95)}"
     )
     console.line(f"checkpoint: {result.path}")
     console.line("to name the pictures of a directory of tasks with it:")
     print(command)
-    return 0
+    return status

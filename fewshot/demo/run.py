@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +14,12 @@ from episodes import (
     write_predictions,
     write_task_directory,
 )
+from episodes.errors import DataError
 from fewshot.augment import Augmentation
-from fewshot.cache import EmbeddingCache
 from fewshot.classifiers.prototype import Prototype
 from fewshot.console import Console
 from fewshot.demo.folders import draw_demo
+from fewshot.device import Precision, resolve_device
 from fewshot.encoders.base import VisionEncoder
 from fewshot.predict import predict
 from fewshot.training.checkpoint import is_finished, load_checkpoint
@@ -63,14 +64,22 @@ def demo_config(root: Path, *, seed: int = 0, workers: int | None = None) -> Tra
     )
 
 
-def run_demo(root: str | Path, console: Console, *, seed: int = 0, workers: int | None = None) -> DemoResult:
+def run_demo(
+    root: str | Path,
+    console: Console,
+    *,
+    seed: int = 0,
+    workers: int | None = None,
+    device: str = "auto",
+    precision: Precision = "auto",
+) -> DemoResult:
     """Draw, train, predict, score; what an earlier call finished in the same folder is not done again.
 
     Raises:
-        DataError: the folder holds something else.
+        DataError: the folder holds something else, or the demo of another seed.
     """
     root = Path(root)
-    root.mkdir(parents=True, exist_ok=True)
+    _claim(root, seed)
     with console.bar("drawing characters") as advance:
         folders = draw_demo(root / "pictures", seed=seed, progress=advance)
     tasks, truth = root / "tasks" / "testB", root / "tasks" / "truth.csv"
@@ -81,16 +90,15 @@ def run_demo(root: str | Path, console: Console, *, seed: int = 0, workers: int 
     console.line(
         f"{tasks}: {TASKS} tasks of {WAYS} characters, {SHOTS} labelled picture each, of alphabets not trained on"
     )
-    config = demo_config(root, seed=seed, workers=workers)
+    config = dataclasses.replace(demo_config(root, seed=seed, workers=workers), device=device, precision=precision)
     folder = root / "checkpoint"
     if is_finished(folder):
         console.line(f"{folder}: trained already (delete it to train anew)")
     else:
-        unfinished = (folder / "config.json").exists()
-        train(_resumed(config) if unfinished else config, console)
-    loaded = load_checkpoint(folder)
+        train(dataclasses.replace(config, resume=(folder / "config.json").exists()), console)
+    loaded = load_checkpoint(folder, resolve_device(device))
     scores = {
-        name: _predict(tasks, truth, root / f"{name}.csv", encoder, workers)
+        name: _predict(tasks, truth, root / f"{name}.csv", encoder, workers, precision)
         for name, encoder in (("before", loaded.untouched_encoder()), ("after", loaded.encoder))
     }
     return DemoResult(
@@ -98,15 +106,25 @@ def run_demo(root: str | Path, console: Console, *, seed: int = 0, workers: int 
     )
 
 
-def _resumed(config: TrainConfig) -> TrainConfig:
-    import dataclasses
+def _claim(root: Path, seed: int) -> None:
+    """Note the seed in the folder, so that nothing of two seeds is mixed.
 
-    return dataclasses.replace(config, resume=True)
+    Raises:
+        DataError: the folder holds the demo of another seed.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    note = root / "seed.txt"
+    found = note.read_text(encoding="utf-8").strip() if note.is_file() else str(seed)
+    if found != str(seed):
+        raise DataError(
+            f"{root}: holds the demo of seed {found}; give another folder for seed {seed}, or delete this one"
+        )
+    note.write_text(f"{seed}\n", encoding="utf-8")
 
 
-def _predict(tasks: Path, truth: Path, result: Path, encoder: VisionEncoder, workers: int | None) -> ScoreResult:
-    cache = EmbeddingCache(os.path.join(tasks.parent, "embeddings.sqlite"))
-    prediction = predict(tasks, encoder, Prototype(), find_truth=False, workers=workers, cache=cache)
-    cache.close()
+def _predict(
+    tasks: Path, truth: Path, result: Path, encoder: VisionEncoder, workers: int | None, precision: Precision
+) -> ScoreResult:
+    prediction = predict(tasks, encoder, Prototype(), find_truth=False, workers=workers, precision=precision)
     write_predictions(prediction.frame, result)
     return score_predictions(result, truth)

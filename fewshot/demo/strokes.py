@@ -40,9 +40,7 @@ def stroke_distance(text: str, face: Path) -> NDArray[np.float32]:
     """How far each point of the page (160, 160) is from the middle of a stroke, in pixels of the page."""
     from scipy import ndimage
 
-    distance: NDArray[np.float32] = ndimage.distance_transform_edt(~middle_lines(text, face)).astype(
-        np.float32
-    )
+    distance: NDArray[np.float32] = ndimage.distance_transform_edt(~middle_lines(text, face)).astype(np.float32)
     return distance
 
 
@@ -51,9 +49,7 @@ class Shapes:
     """Stroke lines of n characters without size, place and proportions, as handwriting varies in them."""
 
     lines: NDArray[np.float32]  # (n, cells) each row sums to one
-    distances: NDArray[
-        np.float32
-    ]  # (n, cells) from each cell to the nearest of the line, 1 = the character's side
+    distances: NDArray[np.float32]  # (n, cells) from each cell to the nearest of the line, 1 = the character's side
 
     @classmethod
     def of(cls, text: str, face: Path) -> Shapes:
@@ -69,15 +65,11 @@ class Shapes:
         return cls((line / line.sum()).reshape(1, -1), away.reshape(1, -1))
 
     def __add__(self, other: Shapes) -> Shapes:
-        return Shapes(
-            np.concatenate([self.lines, other.lines]), np.concatenate([self.distances, other.distances])
-        )
+        return Shapes(np.concatenate([self.lines, other.lines]), np.concatenate([self.distances, other.distances]))
 
     def difference(self, other: Shapes) -> NDArray[np.float32]:
         """(n, m): how far one line lies from the other on average, in the worse direction (chamfer)."""
-        worse: NDArray[np.float32] = np.maximum(
-            self.lines @ other.distances.T, self.distances @ other.lines.T
-        )
+        worse: NDArray[np.float32] = np.maximum(self.lines @ other.distances.T, self.distances @ other.lines.T)
         return worse
 
 

@@ -135,6 +135,10 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             with zipfile.ZipFile(path) as archive:
                 names = archive.namelist()
                 pickles = [name for name in names if name.endswith("/data.pkl") and name.count("/") == 1]
+                if len(pickles) > 1:
+                    raise DataError(
+                        f"{path}: holds {len(pickles)} archives in one ({', '.join(pickles[:3])}); expected one"
+                    )
                 if pickles and any(name == pickles[0].replace("data.pkl", "constants.pkl") for name in names):
                     return _read_torchscript(path, archive, pickles[0])
         return _unwrap(torch.load(path, map_location="cpu", weights_only=True), path)

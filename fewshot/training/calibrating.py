@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from episodes import EpisodeBatch, EpisodeSampler, ImageTable
 from episodes.keyed import keyed_bits
@@ -74,6 +75,10 @@ def calibrate(
         statistics: of the training classes; classifiers that need them are left out without.
         seed: of the episodes.
     """
+    readable = np.flatnonzero(embeddings.readable.numpy())
+    table = table.select_rows(readable)
+    rows = torch.from_numpy(readable)
+    embeddings = Embeddings(embeddings.features[rows], embeddings.readable[rows], {}, embeddings.computed)
     sampler = mixed_episodes(table, seed)
     if sampler is None:
         return {}

@@ -143,6 +143,8 @@ class TrainConfig:
                 else "frozen blocks: none are"
             )
             raise UsageError(f"trunk_cache is on, but needs {why}")
+        if self.workers is not None and self.workers < 0:
+            raise UsageError(f"workers is {self.workers}: expected 0 or more")
         for name in ("visual_lr", "classifier_lr", "prototypical_weight", "class_weight", "weight_decay", "clip_norm"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise UsageError(f"{name} is {getattr(self, name)}: expected a number of at least 0")

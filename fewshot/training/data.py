@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from episodes import ImageTable, read_class_folders
 from episodes.errors import DataError
+from episodes.files import display_name
 from fewshot.console import Console
+from fewshot.images import UnreadableImage, decode, read_bytes
 from fewshot.training.config import TrainConfig, plan_episodes, upper
 from fewshot.training.validation import Split, split_validation
 
@@ -26,13 +30,41 @@ def read_split(config: TrainConfig, console: Console) -> Split:
     if config.val_data is None:
         per_class = upper(config.shot_range) + config.queries
         planned = plan_episodes(config, len(train), int((train.counts >= per_class).sum()))
-        split = split_validation(train, config.seed, max(upper(planned.ways), config.val_ways))
+        split = split_validation(
+            train, config.seed, max(upper(planned.ways), config.val_ways), config.val_shots or upper(config.shot_range)
+        )
     else:
         validation = _read(config, config.val_data, console)
         split = Split(train, validation, f"validation on {len(validation.class_names)} classes of {config.val_data}")
         _guard(train, validation, config, console)
     console.line(split.note)
+    if config.strict:
+        _refuse_unreadable(split, config)
     return split
+
+
+def _refuse_unreadable(split: Split, config: TrainConfig) -> None:
+    """Decode every picture before anything is trained or written.
+
+    Raises:
+        DataError: some cannot be read; names the first few.
+    """
+
+    def problem(item: Any) -> str | None:
+        try:
+            decode(read_bytes(item))
+        except UnreadableImage as error:
+            return f"{display_name(str(item))} ({error})"
+        return None
+
+    items = [*split.train.items, *split.validation.items]
+    with ThreadPoolExecutor(max(1, default_workers(config.workers))) as pool:
+        found = [text for text in pool.map(problem, items) if text is not None]
+    if found:
+        raise DataError(
+            f"{len(found)} pictures cannot be read: {'; '.join(found[:5])}. Mend or remove them, or go without "
+            "--strict; nothing was written"
+        )
 
 
 def _read(config: TrainConfig, root: os.PathLike[str], console: Console) -> ImageTable:

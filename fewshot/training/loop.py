@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
-import os
-import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +13,12 @@ from torch import Tensor
 import fewshot
 from episodes import EpisodeSampler, PairedDifference
 from episodes.errors import DataError, UsageError
+from episodes.files import display_name
 from episodes.keyed import keyed_bits
 from fewshot.cache import EmbeddingCache
 from fewshot.classifiers.base import Statistics
 from fewshot.console import Console, duration, percent
-from fewshot.device import resolve_device, resolve_precision
+from fewshot.device import resolve_precision
 from fewshot.embeddings import Embeddings
 from fewshot.encoders import load_encoder
 from fewshot.encoders.base import VisionEncoder
@@ -30,12 +27,14 @@ from fewshot.statistics import select_rows, statistics_of
 from fewshot.training import checkpoint
 from fewshot.training import state as run_state
 from fewshot.training.calibrating import calibrate
-from fewshot.training.config import FREE_ON_RESUME, EpisodePlan, TrainConfig, plan_episodes
+from fewshot.training.config import EpisodePlan, TrainConfig, plan_episodes
 from fewshot.training.data import default_workers, read_split
 from fewshot.training.metrics import Metrics
 from fewshot.training.model import EpisodicModel
 from fewshot.training.optimiser import Schedule, build_optimiser
-from fewshot.training.selection import Selection, select
+from fewshot.training.processes import make_fabric, scaler_of
+from fewshot.training.run_folder import check_same_data, output_folder
+from fewshot.training.selection import Selection, select, set_weights
 from fewshot.training.trunk import Trunk, TrunkKey
 from fewshot.training.trunks import Trunks
 from fewshot.training.validation import Split, Validation
@@ -43,12 +42,14 @@ from fewshot.training.validation import Split, Validation
 TRUNK_BLOCKS = (
     "trunk_blocks"  # in config.json: behind how many blocks training's hidden states come; null without a cache
 )
-_FABRIC_PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How a run ended: where it is, validation accuracy of the untouched and the kept encoder, and what decided."""
+    """How a run ended: where it is, validation accuracy of the untouched and the kept encoder, and what decided.
+
+    `unreadable` says which pictures were passed over, and why.
+    """
 
     path: Path
     untouched_accuracy: float
@@ -57,6 +58,7 @@ class TrainResult:
     alpha: float
     best_epoch: int
     difference: PairedDifference
+    unreadable: dict[str, str]
 
 
 def train(config: TrainConfig, console: Console | None = None) -> TrainResult:
@@ -74,7 +76,7 @@ class _Run:
 
     def __init__(self, config: TrainConfig, console: Console) -> None:
         self.config, self.console = config, console
-        self.fabric = _fabric(config)
+        self.fabric = make_fabric(config)
         self.main = self.fabric.global_rank == 0
         if not self.main:
             self.console = Console(quiet=True)
@@ -94,12 +96,14 @@ class _Run:
         )
         self.original = run_state.tuned_weights(self.model)
         self.optimiser = build_optimiser(self.model, config)
-        self.folder = self._claim_folder()
-        self.wrapped, self.wrapped_optimiser = self.fabric.setup(self.model, self.optimiser)
         steps = self.plan.steps_per_epoch * config.epochs
         self.schedule = Schedule(steps, config.warmup, config.head_warmup if self.original else 0.0)
         self.cache = None if config.no_cache else EmbeddingCache()
         self.validation = Validation(self.split.validation, config, self.workers, self.cache)
+        self.sampler = self._sampler()
+        # Everything that can be wrong with settings and data has been looked at: only now is anything written.
+        self.folder = self._claim_folder()
+        self.wrapped, self.wrapped_optimiser = self.fabric.setup(self.model, self.optimiser)
         self.trunks = Trunks(config, self.encoder, self.workers, self.folder, self.console)
         self.trunk = self._open_trunks()
 
@@ -112,6 +116,11 @@ class _Run:
             f"{plan.episodes_per_step} episode(s) a step: {plan.ways}-way {config.shots}-shot, {config.queries} queries a class; "
             f"{plan.steps_per_epoch} steps an epoch"
         )
+        if eligible < len(table.class_names):
+            self.console.line(
+                f"  {eligible} of {len(table.class_names)} classes have the {per_class} pictures that an episode needs; the others "
+                "take no part"
+            )
         return plan
 
     def _claim_folder(self) -> Path:
@@ -119,7 +128,7 @@ class _Run:
         name: Any = None
         if self.main:
             try:
-                name = str(_output_folder(self.config))
+                name = str(output_folder(self.config))
             except (DataError, UsageError) as error:
                 name = error
         name = self.fabric.broadcast(name)
@@ -128,7 +137,9 @@ class _Run:
         folder = Path(name)
         if self.main:
             folder.mkdir(parents=True, exist_ok=True)
-            if not self.config.resume or not (folder / checkpoint.CONFIG).exists():
+            if (folder / checkpoint.RESUME).exists():
+                check_same_data(folder, self._describe(None))
+            else:
                 checkpoint.write_config(folder, self._describe(None))
         return folder
 
@@ -186,6 +197,7 @@ class _Run:
             **({TRUNK_BLOCKS: self.model.cached_blocks} if selection is not None else {}),
             "settings": self.config.to_json(),
             "class_names": list(table.class_names),
+            "pictures": {"train": len(table), "validation": len(self.split.validation)},
         }
 
     def _precision(self) -> str:
@@ -195,6 +207,8 @@ class _Run:
         state = run_state.RunState()
         if self.config.resume:
             state = run_state.load_state(self.folder, self.model, self.optimiser)
+            if state.scaler:
+                scaler_of(self.fabric).load_state_dict(state.scaler)
         self.metrics = Metrics(self.folder, state.rows) if self.main else None
         untouched = self._measure_untouched(state)
         if state.epoch:
@@ -217,10 +231,10 @@ class _Run:
         if not self.main or self.metrics is None:
             return None
         tuned = run_state.tuned_weights(self.model)
-        _set(self.encoder, self.original)
+        set_weights(self.encoder, self.original)
         with self.console.bar("untouched encoder on validation"):
             embeddings = self.validation.embed(self.encoder, cached=True)
-        _set(self.encoder, tuned)
+        set_weights(self.encoder, tuned)
         for row, problem in embeddings.problems.items():
             self._name_problem(state, str(self.validation.table.items[row]), problem)
         results = self.validation.measure(embeddings)
@@ -242,6 +256,7 @@ class _Run:
             self.metrics.add(kind, **values, **measured)
 
     def _name_problem(self, state: run_state.RunState, path: str, problem: str) -> None:
+        path = display_name(path)
         if path not in state.named:
             state.named[path] = problem
             if self.config.strict:
@@ -264,7 +279,7 @@ class _Run:
         """Train from where `state` is to the last epoch."""
         per_epoch = self.plan.steps_per_epoch
         loader = EpisodeLoader(
-            self._sampler(),
+            self.sampler,
             self.encoder.image_size,
             augmentation=self.config.augmentation,
             views=self.config.views,
@@ -313,7 +328,10 @@ class _Run:
                 self.wrapped_optimiser.zero_grad()
                 self.fabric.backward(losses.total)
                 if self.config.clip_norm:
-                    self.fabric.clip_gradients(self.wrapped, self.wrapped_optimiser, max_norm=self.config.clip_norm)
+                    # A gradient that is not finite is a float16 scaler's business, or shows in the next step's loss.
+                    self.fabric.clip_gradients(
+                        self.wrapped, self.wrapped_optimiser, max_norm=self.config.clip_norm, error_if_nonfinite=False
+                    )
                 self.wrapped_optimiser.step()
                 sums += torch.stack([value.detach() for value in losses])
                 advance(done + 1, per_epoch)
@@ -349,6 +367,8 @@ class _Run:
                 seconds=seconds,
             )
             state.rows = self.metrics.rows
+            scaler = scaler_of(self.fabric)
+            state.scaler = scaler.state_dict() if scaler is not None else {}
             run_state.save_state(self.folder, state, self.model, self.optimiser)
             left = state.seconds / state.epoch * (self.config.epochs - state.epoch)
             self.console.line(
@@ -429,9 +449,9 @@ class _Run:
             return untouched, untouched
         kept = measure("kept", None)
         weights = run_state.tuned_weights(self.model)
-        _set(self.encoder, self.original)
+        set_weights(self.encoder, self.original)
         original = measure("untouched", self.cache)
-        _set(self.encoder, weights)
+        set_weights(self.encoder, weights)
         return kept, original
 
     def _result(self, state: run_state.RunState, selection: Selection | None) -> TrainResult:
@@ -448,101 +468,5 @@ class _Run:
             selection.alpha,
             self.fabric.broadcast(state.best_epoch),
             selection.difference,
+            state.named,
         )
-
-
-def _set(encoder: VisionEncoder, values: dict[str, Tensor]) -> None:
-    from fewshot.training.selection import set_weights
-
-    set_weights(encoder, values)
-
-
-def _fabric(config: TrainConfig) -> Any:
-    """lightning-fabric, told of torchrun's processes where there are several."""
-    import logging
-
-    from lightning_fabric import Fabric
-    from lightning_fabric.strategies.ddp import DDPStrategy
-
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces what metrics and config.json say
-    device = resolve_device(config.device)
-    precision: Any = _FABRIC_PRECISION[resolve_precision(config.precision, device)]
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    accelerator = {"cuda": "cuda", "cpu": "cpu", "mps": "mps"}.get(device.type, device.type)
-    if processes > 1:
-        local = int(os.environ.get("LOCAL_WORLD_SIZE", str(processes)))
-        # The encoder gets no gradient while the classifier warms up.
-        # One process embeds, validates and makes trunks while the others wait: as long as that takes.
-        strategy = DDPStrategy(find_unused_parameters=config.head_warmup > 0, timeout=datetime.timedelta(days=1))
-        fabric = Fabric(
-            accelerator=accelerator, devices=local, num_nodes=processes // local, strategy=strategy, precision=precision
-        )
-        fabric.launch()
-        return fabric
-    devices: Any = [device.index or 0] if device.type == "cuda" else 1
-    return Fabric(accelerator=accelerator, devices=devices, precision=precision)
-
-
-def _output_folder(config: TrainConfig) -> Path:
-    """Where the run goes, checked: a new folder, or with `resume` an unfinished run of the same settings.
-
-    Raises:
-        DataError: it holds a finished run, or one that was not asked to be resumed.
-        UsageError: the settings differ from those of the run to resume.
-    """
-    name = re.sub(
-        r"[^A-Za-z0-9.]+",
-        "-",
-        Path(config.backbone).stem
-        if os.path.sep in config.backbone and os.path.isfile(config.backbone)
-        else config.backbone,
-    )
-    if config.resume:
-        folder = config.output or _newest_unfinished(Path("runs"))
-        if checkpoint.is_finished(folder):
-            raise DataError(
-                f"{folder}: this run is finished; there is nothing to resume. Predict with it, or train into another --output"
-            )
-        if (folder / checkpoint.CONFIG).exists():
-            _check_same(config, checkpoint.read_config(folder)["settings"], folder)
-        return folder
-    folder = config.output or Path("runs") / f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{name}"
-    if checkpoint.is_finished(folder):
-        raise DataError(f"{folder}: holds a finished run, which is never overwritten. Give another --output")
-    if (folder / checkpoint.CONFIG).exists():
-        raise DataError(f"{folder}: holds an unfinished run. Add --resume to continue it, or give another --output")
-    return folder
-
-
-def _newest_unfinished(root: Path) -> Path:
-    runs = [path.parent for path in root.glob(f"*/{checkpoint.CONFIG}") if not checkpoint.is_finished(path.parent)]
-    if not runs:
-        raise DataError(
-            f"there is no unfinished run below {root}: give the run's folder with --output, or leave out --resume"
-        )
-    return max(runs, key=lambda path: path.name)
-
-
-def _check_same(config: TrainConfig, before: dict[str, Any], folder: Path) -> None:
-    now = config.to_json()
-    changed = [
-        f"{key} was {before.get(key)!r}, is {now[key]!r}"
-        for key in now
-        if key not in FREE_ON_RESUME and _plain(now[key]) != _plain(before.get(key))
-    ]
-    if changed:
-        raise UsageError(f"{folder}: cannot resume with other settings: {'; '.join(changed)}")
-
-
-def _plain(value: Any) -> Any:
-    """A setting as JSON gives it back."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = dataclasses.asdict(value)
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value
-
-
-def is_main_process() -> bool:
-    """Whether this process is the one that reports (of several that torchrun started)."""
-    return int(os.environ.get("RANK", "0")) == 0

@@ -35,13 +35,14 @@ class Split:
     note: str
 
 
-def split_validation(table: ImageTable, seed: int, at_least: int) -> Split:
+def split_validation(table: ImageTable, seed: int, at_least: int, shots: int = 1) -> Split:
     """Hold out a seeded tenth of the classes, at least `at_least`; of few classes, a fifth of each class's pictures instead.
 
     Args:
         table: the training folder.
         seed: of the choice.
         at_least: ways of the training or validation episodes, whichever is more.
+        shots: support pictures a class in validation.
 
     Raises:
         DataError: there is nothing to hold out.
@@ -58,7 +59,9 @@ def split_validation(table: ImageTable, seed: int, at_least: int) -> Split:
     for label in range(classes):
         rows = table.rows_of(label)
         order = _keyed_order(len(rows), seed, "validation pictures", label)
-        n_held = len(rows) // 5
+        n_held = max(
+            len(rows) // 5, min(shots + 1, len(rows) // 2)
+        )  # a query beside the support, and half to learn from
         rows_held += [int(rows[i]) for i in sorted(order[:n_held])]
         rows_train += [int(rows[i]) for i in sorted(order[n_held:])]
     if not rows_held:
@@ -87,7 +90,8 @@ class Validation:
         Raises:
             DataError: no classes with enough pictures for an episode.
         """
-        per_class = max(2, MOST_PICTURES // max(1, len(table.class_names)))
+        self.shots = config.val_shots or upper(config.shot_range)
+        per_class = max(self.shots + config.val_queries, MOST_PICTURES // max(1, len(table.class_names)))
         kept: list[int] = []
         for label in range(len(table.class_names)):
             rows = table.rows_of(label)
@@ -98,12 +102,12 @@ class Validation:
             )
             kept += sorted(int(rows[i]) for i in order)
         self.table = table.select_rows(kept)
-        self.shots = config.val_shots or upper(config.shot_range)
         counts = np.sort(self.table.counts)[::-1]
         usable = int((counts > self.shots).sum())
         if usable < 2:
             raise DataError(
-                f"validation needs at least 2 classes with more than {self.shots} pictures, found {usable} (of {len(counts)} classes)"
+                f"validation needs at least 2 classes with more than {self.shots} pictures, found {usable} (of {len(counts)} "
+                "classes). Give --val_data with more pictures, or lower --val_shots"
             )
         self.ways = min(config.val_ways, usable)
         self.queries = int(min(config.val_queries, counts[self.ways - 1] - self.shots))

@@ -321,3 +321,39 @@ def test_predict_json_names_the_unreadable(vit_file: Path, tmp_path: Path, capsy
         "rows": 12, "tasks": 2, "unreadable": [str(broken)], "output": str(tmp_path / "r.csv"),
         "backbone": str(vit_file), "checkpoint": None,
     }  # fmt: skip
+
+
+def test_one_task_without_classes_has_empty_labels(vit_file: Path, tasks: Path, tmp_path: Path) -> None:
+    lone = tasks / "testB/task2"
+    for folder in (lone / "support").iterdir():
+        for path in folder.iterdir():
+            path.unlink()
+    result = tmp_path / "result.csv"
+    assert run("predict", lone, result, "--backbone", vit_file) == 0
+    assert all(row["label"] == row["confidence"] == "" for row in rows(result)) and len(rows(result)) == 12
+
+
+def test_a_thread_of_a_picture_is_harmless(vit_file: Path, tasks: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    picture = sorted((tasks / "testB/task1/query").iterdir())[0]
+    Image.new("RGB", (1, 60000), "red").save(picture)
+    assert run("predict", tasks, tmp_path / "r.csv", "--backbone", vit_file) == 0
+    assert rows(tmp_path / "r.csv")[0]["label"]
+
+
+@pytest.mark.parametrize("output", ["{tasks}", "{tasks}/nowhere/r.csv"])
+def test_outputs_are_checked_first(
+    vit_file: Path, tasks: Path, output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("predict", tasks, output.format(tasks=tasks), "--backbone", vit_file) == 1
+    assert "encoder:" not in capsys.readouterr().err
+
+
+def test_names_that_are_not_utf8_are_printable(
+    vit_file: Path, tasks: Path, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    name = os.fsdecode(b"bad-\xff.png")
+    (tasks / "testB/task1/query" / name).write_bytes(b"broken")
+    assert run("predict", tasks, tmp_path / "r.csv", "--backbone", vit_file, "--json") == 3
+    assert any("bad-%FF.png" in path for path in json.loads(capsysbinary.readouterr().out)["unreadable"])

@@ -305,7 +305,7 @@ def test_two_processes_train_as_one(config: TrainConfig, tmp_path: Path) -> None
     shared += ["--precision", 32, "--visual_lr", 1e-3, "--val_queries", 4, "--val_episodes", 20, "--workers", 0]
     root = Path(__file__).resolve().parents[2]
     for processes in (1, 2):
-        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", processes, "--master-port", 29555]
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes]
         command += ["-m", "fewshot", "train", *shared, "--output", tmp_path / f"{processes}"]
         done = subprocess.run([str(c) for c in command], cwd=root, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
@@ -334,3 +334,49 @@ def test_tuning_that_helps_is_kept(config: TrainConfig) -> None:
     assert {n for n in encoder if not torch.equal(encoder[n], untouched[n])} <= {
         n.removeprefix("original.") for n in tensors if n.startswith("original.")
     }
+
+
+def test_a_refused_run_leaves_nothing_behind(config: TrainConfig) -> None:
+    with pytest.raises(DataError, match="13 classes"):
+        train(dataclasses.replace(config, ways=13, batch_size=100))
+    assert config.output is not None and not config.output.exists()
+    with pytest.raises(DataError, match="no run to resume"):
+        train(dataclasses.replace(config, resume=True))
+    assert train(config).path == config.output
+
+
+def test_resuming_with_other_pictures_is_refused(config: TrainConfig, tmp_path: Path) -> None:
+    data = write_pictures(tmp_path / "mine", 8, 6)
+    mine = dataclasses.replace(config, train_data=data)
+    with pytest.raises(Killed):
+        train(mine, KillingConsole("epoch   1"))
+    (data / "class00" / "00.png").unlink()
+    with pytest.raises(DataError, match="pictures differ"):
+        train(dataclasses.replace(mine, resume=True))
+
+
+def test_broken_validation_pictures_do_not_stop_a_run(config: TrainConfig, tmp_path: Path) -> None:
+    broken = write_pictures(tmp_path / "broken", 8, 6, seed=1, offset=20)
+    for i in range(4):
+        (broken / f"class{20 + i}" / "00.png").write_bytes(b"broken")
+        (broken / f"class{20 + i}" / "01.png").write_bytes(b"")
+    result = train(dataclasses.replace(config, val_data=broken, epochs=1, val_queries=2))
+    assert len(result.unreadable) == 8
+    assert load_checkpoint(result.path).calibration["prototype"]["temperature"] > 0
+
+
+def test_strict_refuses_before_anything_is_written(config: TrainConfig, tmp_path: Path) -> None:
+    broken = write_pictures(tmp_path / "broken", 6, 6)
+    (broken / "class05" / "05.png").write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"class05/05\.png \(not a picture"):
+        train(dataclasses.replace(config, train_data=broken, strict=True))
+    assert config.output is not None and not config.output.exists()
+
+
+def test_many_validation_classes_keep_enough_pictures(config: TrainConfig) -> None:
+    from episodes import ImageTable
+    from fewshot.training.validation import Validation
+
+    table = ImageTable(list(range(1000 * 25)), np.repeat(np.arange(1000), 25), tuple(f"c{i}" for i in range(1000)))
+    validation = Validation(table, dataclasses.replace(config, val_shots=5, val_queries=15), 1, None)
+    assert (validation.shots, validation.queries, validation.ways) == (5, 15, 5)

@@ -1,0 +1,95 @@
+"""The folder of a run: a new one, or with `resume` the unfinished one of the same settings and the same data."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from episodes.errors import DataError, UsageError
+from fewshot.training import checkpoint
+from fewshot.training.config import FREE_ON_RESUME, TrainConfig
+
+
+def output_folder(config: TrainConfig) -> Path:
+    """Where the run goes, checked: a new folder, or with `resume` an unfinished run of the same settings.
+
+    Raises:
+        DataError: it holds a finished run, or one that was not asked to be resumed.
+        UsageError: the settings differ from those of the run to resume.
+    """
+    name = re.sub(
+        r"[^A-Za-z0-9.]+",
+        "-",
+        Path(config.backbone).stem
+        if os.path.sep in config.backbone and os.path.isfile(config.backbone)
+        else config.backbone,
+    )
+    if config.resume:
+        folder = config.output or _newest_unfinished(Path("runs"))
+        if checkpoint.is_finished(folder):
+            raise DataError(
+                f"{folder}: this run is finished; there is nothing to resume. Predict with it, or train into another --output"
+            )
+        if not (folder / checkpoint.CONFIG).exists():
+            raise DataError(f"{folder}: there is no run to resume; leave out --resume to start one there")
+        if (folder / checkpoint.RESUME).exists():  # without it nothing was learned yet, and the run starts over
+            _check_same(config, checkpoint.read_config(folder)["settings"], folder)
+        return folder
+    folder = config.output or Path("runs") / f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{name}"
+    if checkpoint.is_finished(folder):
+        raise DataError(f"{folder}: holds a finished run, which is never overwritten. Give another --output")
+    if (folder / checkpoint.RESUME).exists():
+        raise DataError(f"{folder}: holds an unfinished run. Add --resume to continue it, or give another --output")
+    return folder
+
+
+def _newest_unfinished(root: Path) -> Path:
+    runs = [path.parent for path in root.glob(f"*/{checkpoint.CONFIG}") if not checkpoint.is_finished(path.parent)]
+    if not runs:
+        raise DataError(
+            f"there is no unfinished run below {root}: give the run's folder with --output, or leave out --resume"
+        )
+    return max(runs, key=lambda path: (path / checkpoint.CONFIG).stat().st_mtime_ns)
+
+
+def check_same_data(folder: Path, now: dict[str, Any]) -> None:
+    """Compare what config.json says of the pictures with what is there now.
+
+    Args:
+        folder: of the run to resume.
+        now: what config.json would say.
+
+    Raises:
+        DataError: classes or numbers of pictures differ: the run could not go on as it began.
+    """
+    before = checkpoint.read_config(folder)
+    for key in ("class_names", "validation_classes", "pictures"):
+        if before.get(key) != now[key]:
+            raise DataError(
+                f"{folder}: cannot resume, the pictures are not those that the run began with ({key.replace('_', ' ')} differ). Put the "
+                "folders back as they were, or train into another --output"
+            )
+
+
+def _check_same(config: TrainConfig, before: dict[str, Any], folder: Path) -> None:
+    now = config.to_json()
+    changed = [
+        f"{key} was {before.get(key)!r}, is {now[key]!r}"
+        for key in now
+        if key not in FREE_ON_RESUME and _plain(now[key]) != _plain(before.get(key))
+    ]
+    if changed:
+        raise UsageError(f"{folder}: cannot resume with other settings: {'; '.join(changed)}")
+
+
+def _plain(value: Any) -> Any:
+    """A setting as JSON gives it back."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value
