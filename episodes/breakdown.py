@@ -55,4 +55,6 @@ def confusion(results: Results) -> pd.DataFrame:
     table = counts.reshape(size, size + 1)
     used = np.flatnonzero(table.sum(1) + table[:, :size].sum(0))
     names = [results.vocabulary[i] for i in used]
-    return pd.DataFrame(table[np.ix_(used, np.append(used, size))], index=pd.Index(names, name="truth"), columns=[*names, ""])
+    return pd.DataFrame(
+        table[np.ix_(used, np.append(used, size))], index=pd.Index(names, name="truth"), columns=[*names, ""]
+    )

@@ -75,6 +75,8 @@ def load_encoder(
     """
     state, source = clip_state(name, download_root)
     visual = {key: value for key, value in state.items() if key.startswith("visual.")}
-    if visual and not any(key.startswith("transformer.") for key in state):  # the image side alone, as some people keep it
+    if visual and not any(
+        key.startswith("transformer.") for key in state
+    ):  # the image side alone, as some people keep it
         return visual_from_state(visual, name).to(device)
     return wrap_visual(build_clip(state, source).visual, name).to(device)
