@@ -98,32 +98,33 @@ def partial_permutation(states: UInt64Array, sizes: Any, draws: int) -> Int64Arr
 def _fisher_yates(states: UInt64Array, sizes: Int64Array, draws: int) -> Int64Array:
     """(R, draws). Step j swaps place j with a place picked from j on; what lay there is drawn.
 
-    A picked place still holds its own number unless an earlier step picked it too, so only streams that pick a
-    place twice need to know what was swapped where.
+    A picked place still holds its own number unless an earlier step picked it too. So everything is picked at
+    once, and only what was picked twice is looked into.
     """
     steps = np.arange(draws)
     left = np.maximum(sizes[:, None] - steps, 1)  # at least 1: beyond the size, place j picks itself
-    picks = steps + bounded(fold(states[:, None], steps), left)
-    ordered = np.sort(picks, axis=1)
-    row = np.nonzero(ordered[:, 1:] == ordered[:, :-1])[0]  # ascending
+    picks = bounded(fold(states[:, None], steps), left)
+    picks += steps
+    shift = draws.bit_length()
+    ordered = (picks << shift) | steps
+    ordered.sort(axis=1)
+    row, place = np.nonzero((ordered[:, 1:] ^ ordered[:, :-1]) < (1 << shift))  # the same place, picked again
     if len(row):
-        twice = row[np.concatenate([[True], row[1:] != row[:-1]])]
-        picks[twice] = _resolve(picks[twice])
+        earlier, later = (ordered[row, place + i] & ((1 << shift) - 1) for i in (0, 1))
+        picks[row, later] = _left_behind(picks, row, earlier)
     if bool((sizes < draws).any()):
         picks[steps >= sizes[:, None]] = -1
     return picks
 
 
-def _resolve(picks: Int64Array) -> Int64Array:
-    """(R, draws) picked places -> what was drawn, where some place is picked twice."""
-    draws = picks.shape[1]
-    lies_at = np.tile(np.arange(draws), (len(picks), 1))  # what lies at place j < draws when step j comes
-    for j in range(draws):
-        rows = np.flatnonzero(picks[:, j] < draws)
-        lies_at[rows, picks[rows, j]] = lies_at[rows, j]
-    order = np.argsort(picks, axis=1, kind="stable")
-    ordered = np.take_along_axis(picks, order, axis=1)
-    row, place = np.nonzero(ordered[:, 1:] == ordered[:, :-1])
-    drawn = picks.copy()
-    drawn[row, order[row, place + 1]] = lies_at[row, order[row, place]]  # left there by the step that picked it last
-    return drawn
+def _left_behind(picks: Int64Array, row: Int64Array, step: Int64Array) -> Int64Array:
+    """What lay at place ``step`` when that step came, which the swap then left at the place that it picked."""
+    steps = np.arange(picks.shape[1])
+    lay = step.copy()
+    looking = np.arange(len(row))
+    while len(looking):  # what an earlier step left there, and so on back
+        came = (picks[row[looking]] == lay[looking, None]) & (steps < lay[looking, None])
+        moved = came.any(axis=1)
+        looking, came = looking[moved], came[moved]
+        lay[looking] = picks.shape[1] - 1 - came[:, ::-1].argmax(axis=1)  # the last of them
+    return lay
