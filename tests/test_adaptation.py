@@ -17,15 +17,18 @@ from torch import Tensor, nn
 
 from episodes import Episode, EpisodeSampler, ImageTable, evaluate, read_class_folders, stack_episodes
 from episodes.errors import DataError, UsageError
+from episodes.keyed import keyed_bits
 from fewshot.adaptation import ADAPTER_NAMES, AdaptedScorer, build_adapter
 from fewshot.adaptation.base import SupportViews, Tuned
 from fewshot.adaptation.fine_tune import FineTune
-from fewshot.adaptation.tail import Tail
+from fewshot.adaptation.scorer import AUGMENTATION
+from fewshot.adaptation.tail import BATCH, Tail
 from fewshot.classifiers import build_classifier
 from fewshot.embeddings import Embeddings, embed_images
 from fewshot.encoders import VisionEncoder, load_encoder
-from fewshot.images import read_bytes
+from fewshot.images import clip_pixels, normalise, read_bytes
 from fewshot.scoring import FeatureScorer
+from fewshot.views import PictureSource
 
 QUICK: Any = {"steps": 3, "views": 2, "folds": 2}
 PROTOTYPE = partial(FeatureScorer, classifier=build_classifier("prototype"))
@@ -173,7 +176,11 @@ def test_tuning_brings_views_to_their_class(encoder: VisionEncoder) -> None:
 def test_an_embedding_does_not_depend_on_how_many_are_asked_for(encoder: VisionEncoder) -> None:
     tail = FineTune("blocks").tail(encoder, "bf16")
     hidden = encoder.forward_trunk(torch.randn(70, 3, 32, 32, generator=torch.Generator().manual_seed(0)), 1).detach()
+    sizes: list[int] = []
+    block: Any = encoder.blocks[-1]
+    block.ln_1.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
     whole = tail.embed(tail.initial, hidden)
+    assert sizes == [BATCH] * 3  # one fixed shape: bits may differ between shapes
     assert whole.shape == (70, encoder.embed_dim)
     assert torch.equal(tail.embed(tail.initial, hidden[40:41]), whole[40:41])
     assert torch.equal(tail.embed(tail.initial, hidden[33:]), whole[33:])
@@ -370,6 +377,30 @@ def test_a_query_is_answered_alone(
     assert np.allclose(scorer(stack_episodes([few]))[0], whole[part], atol=1e-6)
 
 
+def test_an_adapter_gets_pictures_and_their_views_in_order(
+    encoder: VisionEncoder, table: ImageTable, embeddings: Embeddings
+) -> None:
+    seen: list[SupportViews] = []
+
+    class Looks(Always):
+        def __call__(self, tail: Tail, support: SupportViews, classify: Any) -> Any:
+            seen.append(support)
+            answers = classify(torch.eye(3), torch.tensor([2, 0, 1]), torch.eye(3))
+            assert answers.argmax(1).tolist() == [2, 0, 1]
+
+    episode = sampled(table)[0]
+    adapted(encoder, table, embeddings, Looks(FineTune("blocks", **QUICK)))(stack_episodes([episode]))
+    assert seen[0].labels.tolist() == episode.support_labels.tolist() and seen[0].n_way == 3
+    items = [table.items[row] for row in episode.support]
+    views = PictureSource(items, 32, AUGMENTATION, views=2, seed=keyed_bits(0, episode.name))
+    for place, item in enumerate(items):
+        pictures = torch.cat([torch.from_numpy(clip_pixels(read_bytes(item), 32)).unsqueeze(0), views.views(place)])
+        expected = encoder.forward_trunk(normalise(pictures, encoder), 1)
+        assert torch.allclose(seen[0].plain[place], expected[0], atol=1e-5)
+        assert torch.allclose(seen[0].augmented[:, place], expected[1:], atol=1e-5)
+        assert not torch.allclose(expected[1], expected[2], atol=1e-2)
+
+
 def test_where_nothing_is_tuned_answers_are_those_without_adaptation(
     encoder: VisionEncoder, table: ImageTable, embeddings: Embeddings
 ) -> None:
@@ -406,6 +437,12 @@ def test_unreadable_pictures_lost_classes_and_small_tasks_as_without_adaptation(
     assert np.array_equal(np.isnan(scores), np.isnan(plain)) and np.array_equal(np.isinf(scores), np.isinf(plain))
     assert np.isnan(scores[0, 3]).all() and np.isneginf(scores[0, 0, 1])
     assert np.array_equal(scores[1:], plain[1:], equal_nan=True)
+    kept, asked = readable[usual.support].numpy(), np.arange(len(usual.query)) != 3
+    labels = usual.support_labels[kept] // 2  # classes 0 and 2 are left
+    names = (usual.class_names[0], usual.class_names[2])
+    rest = Episode(usual.name, names, usual.support[kept], labels, usual.query[asked])
+    expected = adapted(encoder, table, embeddings)(stack_episodes([rest]))[0]
+    assert np.allclose(scores[0][asked][:, [0, 2]], expected, atol=1e-6)
     assert evaluate([usual, empty, single], scorer).unanswered == 1 + len(usual.query)
 
 
