@@ -102,17 +102,21 @@ def _fisher_yates(states: UInt64Array, sizes: Int64Array, draws: int) -> Int64Ar
     once, and only what was picked twice is looked into.
     """
     steps = np.arange(draws)
-    left = np.maximum(sizes[:, None] - steps, 1)  # at least 1: beyond the size, place j picks itself
+    left = sizes[:, None] - steps
+    small = bool((sizes < draws).any())
+    if small:
+        np.maximum(left, 1, out=left)  # beyond the size, place j picks itself
     picks = bounded(fold(states[:, None], steps), left)
     picks += steps
     shift = draws.bit_length()
     ordered = (picks << shift) | steps
     ordered.sort(axis=1)
-    row, place = np.nonzero((ordered[:, 1:] ^ ordered[:, :-1]) < (1 << shift))  # the same place, picked again
-    if len(row):
+    again = np.flatnonzero((ordered[:, 1:] ^ ordered[:, :-1]) < (1 << shift))  # the same place, picked again
+    if len(again):
+        row, place = np.divmod(again, draws - 1)
         earlier, later = (ordered[row, place + i] & ((1 << shift) - 1) for i in (0, 1))
         picks[row, later] = _left_behind(picks, row, earlier)
-    if bool((sizes < draws).any()):
+    if small:
         picks[steps >= sizes[:, None]] = -1
     return picks
 
