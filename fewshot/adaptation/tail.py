@@ -47,7 +47,8 @@ class Tail:
             )
         self.n_frozen = total if part == "projection" else total - last
         self._module = _Functional(encoder, self.n_frozen)
-        self._precision = resolve_precision(precision, encoder.device)
+        resolved = resolve_precision(precision, encoder.device)
+        self._precision = "32" if resolved == "16" else resolved  # float16's gradients vanish without a loss scale
         self._device = encoder.device
         wanted = {id(parameter) for parameter in _parameters(encoder, part, self.n_frozen)}
         named = self._module.named_parameters()
@@ -57,17 +58,16 @@ class Tail:
 
     def __call__(self, tensors: Mapping[str, Tensor], hidden: Tensor) -> Tensor:
         """(B, ...) hidden states -> (B, D) float32 embeddings of unit norm, with `tensors` in place of the encoder's own."""
+        hidden = hidden.float() if self._precision == "32" else hidden
         with autocast(self._precision, self._device):
             embeddings: Tensor = functional_call(self._module, dict(tensors), (hidden,))
         return embeddings
 
     def embed(self, tensors: Mapping[str, Tensor], hidden: Tensor) -> Tensor:
         """The same for any number n of hidden states, without gradients, in batches of one fixed shape."""
-        parts = [torch.empty(0)]
         with torch.no_grad():
-            for part in torch.split(hidden, BATCH):
-                parts.append(self(tensors, padded(part))[: len(part)])
-        return torch.cat(parts[1:])
+            parts = [self(tensors, padded(part))[: len(part)] for part in torch.split(hidden, BATCH)]
+        return torch.cat(parts)
 
 
 def padded(part: Tensor) -> Tensor:
