@@ -51,7 +51,7 @@ def demo_config(root: Path, *, seed: int = 0, workers: int | None = None) -> Tra
         output=root / "checkpoint",
         backbone="tiny",
         unfreeze_blocks="all",
-        epochs=8,
+        epochs=4,
         batch_size=80,
         ways=20,
         visual_lr=2e-4,
