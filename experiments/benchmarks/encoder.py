@@ -25,7 +25,7 @@ def run(scratch: Path, quick: bool) -> list[Row]:
     encoder = load_encoder(path)
     precision = resolve_precision("auto", encoder.device)
     images = torch.randn(BATCH, 3, 224, 224)
-    batches, rounds = (4, 3) if quick else (12, 7)
+    batches, rounds = (4, 3) if quick else (8, 5)
     clip = load_clip(path)
     square = torch.randn(4096, 4096).to(DTYPES[precision])
 

@@ -66,7 +66,7 @@ def run(scratch: Path, quick: bool) -> list[Row]:
         for name in ("cold", "warm"):
             taken, found[name] = _predict(root, encoder, cache)
             seconds[name].append(taken)
-        if not number or not quick:
+        if number == 0:
             taken, found["float32"] = _predict(root, encoder, None, "32")
             seconds["float32"].append(taken)
     return _rows(count, len(folders), seconds, found, plain, resolve_precision("auto", encoder.device))
@@ -107,7 +107,7 @@ def _rows(
         Row(f"predict, {count} tasks, cold, {precision}", seconds["cold"], seconds["plain"], "s", script,
             quotients(seconds["plain"], seconds["cold"]), 3.0, note=note),
         Row(f"predict, {count} tasks, cold, float32", seconds["float32"], seconds["plain"], "s", script,
-            quotients(seconds["plain"], seconds["float32"])),
+            quotients(seconds["plain"][:1], seconds["float32"])),
         Row("predict, encoder-bound part", rate, bare_rate, "pictures/s", f"bare encoder in batches, {precision}",
             quotients(rate, bare_rate), 0.9, note=f"{distinct:,} distinct JPEGs of 500 x 375, read and decoded by the same cores"),
         Row("predict with a warm cache", seconds["warm"], seconds["cold"], "s", "cold, in one process",

@@ -25,7 +25,7 @@ VIEWS, SEED = 2, 0
 def run(scratch: Path, quick: bool) -> list[Row]:
     """8-way 1-shot 3-query steps of 32 pictures; everything from the loader to the optimiser's step."""
     table = read_class_folders(class_folders(scratch / "training", 12, 6))
-    steps, rounds = (4, 2) if quick else (12, 5)
+    steps, rounds = (4, 2) if quick else (10, 3)
     rows = []
     for blocks, bar in ((2, 2.2), (6, 1.25)):
         runner = Runner(scratch, table, blocks, vit_b_32(scratch), torch.device("cpu"))
