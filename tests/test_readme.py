@@ -1,0 +1,52 @@
+"""What the README shows is run as it stands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import write_pictures
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def code_blocks(name: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_the_training_loop_of_the_readme_runs(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_pictures(tmp_path / "train_data", 12, 10)
+    write_pictures(tmp_path / "test_data", 8, 10, seed=1, offset=20)
+    monkeypatch.chdir(tmp_path)
+    (block,) = code_blocks(name, "python")
+    if name != "README.md":
+        assert block == code_blocks("README.md", "python")[0]  # one loop, run once
+        return
+    exec(compile(block, name, "exec"), {})
+    assert re.match(r"\d+\.\d+% ± \d+\.\d+%", capsys.readouterr().out)
+    assert len(pd.read_csv(tmp_path / "answers.csv")) == 600 * 5 * 5
+
+
+def test_both_readmes_show_the_same_commands_and_pictures() -> None:
+    english, chinese = (code_blocks(name, "sh") for name in ("README.md", "README.zh-CN.md"))
+    plain = [[re.sub(r"\s*#.*", "", block) for block in blocks] for blocks in (english, chinese)]
+    assert plain[0] == plain[1] and len(english) >= 2
+    pictures = [
+        re.findall(r"!\[[^]]*\]\(([^)]+)\)", (ROOT / n).read_text(encoding="utf-8"))
+        for n in ("README.md", "README.zh-CN.md")
+    ]
+    assert pictures[0] == pictures[1] and pictures[0]
+    for picture in pictures[0]:
+        assert (ROOT / picture).is_file()
+
+
+def test_links_lead_somewhere() -> None:
+    for name in ("README.md", "README.zh-CN.md", "CONTRIBUTING.md"):
+        for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / name).read_text(encoding="utf-8")):
+            assert target.startswith("http") or (ROOT / target).exists(), f"{name}: {target}"
