@@ -280,8 +280,13 @@ def test_signals_stop_a_run_that_can_be_resumed(
     arguments += ["--epochs", 100000, "--val_episodes", 5, "--val_queries", 3]
     process = subprocess.Popen(
         [sys.executable, "-m", "fewshot", *map(str, arguments)],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background jobs ignore SIGINT and hand that on; a command that a person runs does not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("epoch "):
