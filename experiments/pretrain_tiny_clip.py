@@ -76,9 +76,7 @@ def train(arguments: Arguments) -> Path:
     data, output = arguments.data, arguments.output
     checkpoint = output / "checkpoint.pt"
     if checkpoint.exists() and not arguments.resume:
-        raise FileExistsError(
-            f"{checkpoint}: a run is there already; add --resume or choose another --output"
-        )
+        raise FileExistsError(f"{checkpoint}: a run is there already; add --resume or choose another --output")
     photos = load_pictures(data / "tin" / "base")
     characters = load_pictures(data / "omniglot" / "base")
     validation = load_pictures(data / "tin" / "val")

@@ -31,9 +31,7 @@ def eval_batch(pixels: Tensor, size: int) -> Tensor:
     """uint8 (B, 3, s, s) -> normalised float (B, 3, size, size), no randomness."""
     x = pixels.float() / 255
     if x.shape[-1] != size:
-        x = F.interpolate(x, size=(size, size), mode="bicubic", antialias=True, align_corners=False).clamp(
-            0, 1
-        )
+        x = F.interpolate(x, size=(size, size), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
     return normalise(x)
 
 
@@ -90,9 +88,7 @@ def outline(x: Tensor) -> Tensor:
     return (1 - 2 * edge).clamp(0, 1).expand(-1, 3, -1, -1)
 
 
-def augment_photos(
-    pixels: Tensor, size: int, smallest: float, strength: float, generator: torch.Generator
-) -> Tensor:
+def augment_photos(pixels: Tensor, size: int, smallest: float, strength: float, generator: torch.Generator) -> Tensor:
     """uint8 (B, 3, s, s) -> normalised (B, 3, size, size): crop, flip, colour, rarely a drawing."""
     count, device = len(pixels), pixels.device
     x = sample(pixels.float() / 255, crop_boxes(count, smallest, generator).to(device), size)
@@ -106,9 +102,7 @@ def augment_photos(
     return normalise(x)
 
 
-def augment_characters(
-    pixels: Tensor, turns: Tensor, size: int, strength: float, generator: torch.Generator
-) -> Tensor:
+def augment_characters(pixels: Tensor, turns: Tensor, size: int, strength: float, generator: torch.Generator) -> Tensor:
     """uint8 (B, 3, s, s) dark ink on white, ``turns`` (B,) quarter turns -> normalised (B, 3, size, size).
 
     A small affine and elastic distortion imitates another hand; two in five get other ink and paper colours.
@@ -162,7 +156,5 @@ def mix(x: Tensor, probability: float, generator: torch.Generator) -> tuple[Tens
         int(torch.randint(size - wide + 1, (1,), generator=generator)),
     )
     x = x.clone()
-    x[:, :, top : top + high, left : left + wide] = x[
-        partner.to(x.device), :, top : top + high, left : left + wide
-    ]
+    x[:, :, top : top + high, left : left + wide] = x[partner.to(x.device), :, top : top + high, left : left + wide]
     return x, partner.to(x.device), torch.full((count,), 1 - high * wide / size**2, device=x.device)

@@ -52,9 +52,7 @@ def decode(path: Path, size: int = SIZE) -> np.ndarray:
 def load_pictures(root: Path, size: int = SIZE) -> Pictures:
     """Decode every ``<root>/<class>/<picture>``; classes and pictures in name order, so labels never move."""
     if not root.is_dir():
-        raise FileNotFoundError(
-            f"{root}: expected a folder of class folders; unpack the image sets there first"
-        )
+        raise FileNotFoundError(f"{root}: expected a folder of class folders; unpack the image sets there first")
     names: list[str] = []
     pixels: list[np.ndarray] = []
     labels: list[int] = []
@@ -87,6 +85,4 @@ def check_no_leak(data: Path, photo_classes: tuple[str, ...], character_classes:
     novel = {alphabet(name) for name in class_folders(data / "omniglot" / "novel")}
     leaked |= novel.intersection(alphabet(name) for name in character_classes)
     if leaked:
-        raise ValueError(
-            f"{data}: held-out classes are among the training classes: {sorted(leaked)}; remove them"
-        )
+        raise ValueError(f"{data}: held-out classes are among the training classes: {sorted(leaked)}; remove them")

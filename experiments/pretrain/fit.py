@@ -48,9 +48,7 @@ def _fit(run: Run, output: Path, validation: Pictures, every: float) -> None:
             seen, last = [], time.monotonic()
 
 
-def record(
-    run: Run, output: Path, validation: Pictures, seconds: float, seen: list[dict[str, float]]
-) -> None:
+def record(run: Run, output: Path, validation: Pictures, seconds: float, seen: list[dict[str, float]]) -> None:
     """Append a line to curve.csv: losses since the last line, and the averaged weights' accuracy."""
     size = schedule.picture_size(min(run.budget.share, 0.999))
     features = embed(run.average, validation.pixels, size, run.dtype)
@@ -63,10 +61,7 @@ def record(
         "share": round(run.budget.share, 4),
         "size": size,
         "rate": round(schedule.rate(run.budget.share), 5),
-        **{
-            f"loss_{name}": round(fmean([part[name] for part in seen if name in part] or [nan]), 4)
-            for name in names
-        },
+        **{f"loss_{name}": round(fmean([part[name] for part in seen if name in part] or [nan]), 4) for name in names},
         **{f"val_5way_{shots}shot": round(value, 4) for shots, value in accuracy.items()},
     }
     path = output / "curve.csv"

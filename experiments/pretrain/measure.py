@@ -41,14 +41,20 @@ def ncm_accuracy(
     rows = [row for row in rows if len(row) >= shots + queries]
     if len(rows) < ways:
         raise ValueError(f"only {len(rows)} classes have {shots + queries} pictures; {ways} are needed")
+    drawn = torch.stack([_draw(rows, ways, shots + queries, generator) for _ in range(episodes)])
+    truth = torch.arange(ways).view(1, ways, 1)
     scores = []
-    for _ in range(episodes):
-        support, query = [], []
-        for label in torch.randperm(len(rows), generator=generator)[:ways].tolist():
-            drawn = rows[label][torch.randperm(len(rows[label]), generator=generator)[: shots + queries]]
-            support.append(features[drawn[:shots]].mean(0))
-            query.append(features[drawn[shots:]])
-        predicted = (torch.cat(query) @ F.normalize(torch.stack(support), dim=-1).T).argmax(-1)
-        scores.append((predicted == torch.arange(ways).repeat_interleave(queries)).float().mean())
-    score = torch.stack(scores)
+    for part in torch.split(drawn, 100):  # many episodes at once, few enough for raw pixels to fit
+        support, query = features[part[..., :shots]], features[part[..., shots:]]  # (T, ways, pictures, E)
+        prototypes = F.normalize(support.mean(2), dim=-1)
+        nearest = torch.einsum("twqe,tpe->twqp", query, prototypes).argmax(-1)
+        scores.append((nearest == truth).float().mean((1, 2)))
+    score = torch.cat(scores)
     return score.mean().item(), 1.96 * score.std().item() / episodes**0.5
+
+
+def _draw(rows: list[Tensor], ways: int, pictures: int, generator: torch.Generator) -> Tensor:
+    """One episode's pictures (ways, pictures) as rows of the features, the support first."""
+    classes = torch.randperm(len(rows), generator=generator)[:ways].tolist()
+    chosen = [rows[label][torch.randperm(len(rows[label]), generator=generator)[:pictures]] for label in classes]
+    return torch.stack(chosen)

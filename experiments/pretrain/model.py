@@ -110,9 +110,7 @@ def block_forward(x: Tensor, p: list[Tensor], heads: int, mask: Tensor | None, k
     """One pre-norm residual block; x (B, L, W), p the block's twelve parameters in state-dict order, keep (2,
     B).
     """
-    in_w, in_b, out_w, out_b, ln1_w, ln1_b, fc_w, fc_b, proj_w, proj_b, ln2_w, ln2_b = (
-        part.to(x.dtype) for part in p
-    )
+    in_w, in_b, out_w, out_b, ln1_w, ln1_b, fc_w, fc_b, proj_w, proj_b, ln2_w, ln2_b = (part.to(x.dtype) for part in p)
     batch, length, width = x.shape
     h = F.layer_norm(x, (width,), ln1_w, ln1_b, 1e-5)
     qkv = F.linear(h, in_w, in_b).view(batch, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)

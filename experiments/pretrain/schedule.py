@@ -53,6 +53,4 @@ class Budget:
         if len(self.recent) < 4:
             return
         typical = sorted(self.recent)[len(self.recent) // 2]
-        self.share = (
-            1.0 if left <= 0 else min(1.0, self.share + (1 - self.share) * typical / (left + typical))
-        )
+        self.share = 1.0 if left <= 0 else min(1.0, self.share + (1 - self.share) * typical / (left + typical))

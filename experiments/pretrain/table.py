@@ -84,9 +84,7 @@ def load_sets(data: Path) -> Iterable[tuple[str, Pictures]]:
 def markdown(rows: list[Row]) -> str:
     """The rows as a Markdown table: a line for each set, a column for each encoder and shot, in percent."""
     columns = list(dict.fromkeys((row.encoder, row.shots) for row in rows))
-    cell = {
-        (row.data, row.encoder, row.shots): f"{100 * row.accuracy:.1f} ± {100 * row.ci95:.1f}" for row in rows
-    }
+    cell = {(row.data, row.encoder, row.shots): f"{100 * row.accuracy:.1f} ± {100 * row.ci95:.1f}" for row in rows}
     lines = ["| set | " + " | ".join(f"{encoder}, {shots}-shot" for encoder, shots in columns) + " |"]
     lines.append("|---" * (len(columns) + 1) + "|")
     for data in dict.fromkeys(row.data for row in rows):

@@ -103,9 +103,7 @@ class Run:
         size = schedule.picture_size(share)
         photo_rows = self.rows(self.photos, settings.batch_photos, 0).chunk(settings.shards)
         char_rows = self.rows(self.characters, settings.batch_characters, 1).chunk(settings.shards)
-        jobs = [
-            partial(self.shard_backward, i, photo_rows[i], char_rows[i], size) for i in range(settings.shards)
-        ]
+        jobs = [partial(self.shard_backward, i, photo_rows[i], char_rows[i], size) for i in range(settings.shards)]
         # What is compiled for a new size is compiled by the first shard alone: compilation is not made for
         # threads.
         seen = self.together(jobs) if size in self.compiled_sizes else [job() for job in jobs]
@@ -125,9 +123,7 @@ class Run:
             return [job() for job in jobs]
         return [future.result() for future in [self.pool.submit(job) for job in jobs]]
 
-    def shard_backward(
-        self, index: int, photo_rows: Tensor, char_rows: Tensor, size: int
-    ) -> dict[str, float]:
+    def shard_backward(self, index: int, photo_rows: Tensor, char_rows: Tensor, size: int) -> dict[str, float]:
         """Gradients of one shard into its own replica; returns its losses."""
         model, heads = self.replicas[index]
         model.zero_grad(set_to_none=True)
@@ -147,16 +143,12 @@ class Run:
         return {name: loss.item() for name, loss in losses.items()}
 
     @torch.no_grad()
-    def batch(
-        self, rows: Tensor, char_rows: Tensor, size: int, generator: torch.Generator
-    ) -> tuple[Tensor, Targets]:
+    def batch(self, rows: Tensor, char_rows: Tensor, size: int, generator: torch.Generator) -> tuple[Tensor, Targets]:
         """Augmented photographs, then characters, (B + C, 3, size, size), and their labels."""
         settings = self.settings
         x = self.photos.pixels[rows]
         x = augment.augment_photos(x, size, settings.smallest_crop, settings.strength, generator)
-        x, partner, share = augment.mix(
-            x, schedule.mix_probability(self.budget.share, settings.mix), generator
-        )
+        x, partner, share = augment.mix(x, schedule.mix_probability(self.budget.share, settings.mix), generator)
         turns = torch.randint(4, (len(char_rows),), generator=generator)
         drawn = self.characters.pixels[char_rows]
         drawn = augment.augment_characters(drawn, turns, size, settings.strength, generator)
@@ -188,8 +180,7 @@ class Run:
     def gather_gradients(self) -> None:
         """The mean of the shards' gradients into the first, whose parameters the optimisers hold."""
         grads = [
-            [p.grad for part in replica for p in part.parameters() if p.grad is not None]
-            for replica in self.replicas
+            [p.grad for part in replica for p in part.parameters() if p.grad is not None] for replica in self.replicas
         ]
         for other in grads[1:]:
             torch._foreach_add_(grads[0], other)
@@ -222,12 +213,8 @@ class Run:
     def load(self, path: Path) -> None:
         """Take up the state of a checkpoint of the same data, sizes and shards; the recipe may differ."""
         state = torch.load(path, map_location=self.settings.device, weights_only=True)
-        if not torch.equal(state["token_rows"], self.token_rows) or len(state["optimizers"]) != len(
-            self.optimizers
-        ):
-            raise ValueError(
-                f"{path}: made with other classes or another number of shards; resume it with those"
-            )
+        if not torch.equal(state["token_rows"], self.token_rows) or len(state["optimizers"]) != len(self.optimizers):
+            raise ValueError(f"{path}: made with other classes or another number of shards; resume it with those")
         self.step, self.budget = state["step"], schedule.Budget(**state["budget"])
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])

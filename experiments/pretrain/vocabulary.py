@@ -25,9 +25,7 @@ def words(name: str) -> str:
 
 def tokenise(names: tuple[str, ...], prompts: tuple[str, ...]) -> Tensor:
     """CLIP tokens (prompts, names, 77) of every name in every prompt."""
-    return torch.stack(
-        [clip.tokenize([prompt.format(words(name)) for name in names]).long() for prompt in prompts]
-    )
+    return torch.stack([clip.tokenize([prompt.format(words(name)) for name in names]).long() for prompt in prompts])
 
 
 def used_tokens(*tokens: Tensor) -> Tensor:

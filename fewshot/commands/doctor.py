@@ -20,8 +20,6 @@ _PACKAGES = (
     "scikit-learn",
     "lightning-fabric",
     "learn2learn",
-    "open_clip_torch",
-    "timm",
     "tensorboard",
 )
 

@@ -53,9 +53,7 @@ def test_a_forward_pass_costs_a_tenth_of_vit_b_32(model: CLIP) -> None:
 
 def test_expanding_gives_the_types_that_clip_itself_gives(tensors: dict[str, Tensor]) -> None:
     state = expand_state_dict(tensors)
-    expected = build_model(
-        expand_state_dict(tensors)
-    ).state_dict()  # build_model takes keys out of what it is given
+    expected = build_model(expand_state_dict(tensors)).state_dict()  # build_model takes keys out of what it is given
     assert set(state) == set(expected)
     for name, tensor in state.items():
         assert tensor.dtype == expected[name].dtype, name

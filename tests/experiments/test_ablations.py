@@ -33,7 +33,16 @@ def test_every_ablation_asks_a_question_and_differs_from_run_to_run(tmp_path: Pa
 
 
 def test_run_and_report(vit_file: Path, class_folders: Path, other_folders: Path, tmp_path: Path) -> None:
-    shared = ["--train_data", class_folders, "--val_data", other_folders, "--backbone", vit_file, "--epochs", 1]
+    shared = [
+        "--train_data",
+        class_folders,
+        "--val_data",
+        other_folders,
+        "--backbone",
+        vit_file,
+        "--epochs",
+        1,
+    ]
     shared += ["--unfreeze_blocks", 1, "--batch_size", 24, "--queries", 2, "--workers", 0, "--val_queries", 4]
     shared += ["--val_episodes", 20, "--quiet", "--runs", tmp_path]
     done = experiments("run", "losses", *shared)

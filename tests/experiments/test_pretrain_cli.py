@@ -53,9 +53,7 @@ def test_a_run_trains_exports_measures_and_is_not_overwritten(data: Path, tmp_pa
     table = model.token_embedding.weight
     trained = used_tokens(
         tokenise(("red_fox", "lemon"), PHOTO_PROMPTS),
-        tokenise(
-            ("Latin_character01",), ("a handwritten character of {}.", "a drawing of the character {}.")
-        ),
+        tokenise(("Latin_character01",), ("a handwritten character of {}.", "a drawing of the character {}.")),
     )
     assert len(torch.unique(table, dim=0)) == len(trained) + 1
     with (tmp_path / "out/table.csv").open(newline="", encoding="utf-8") as stream:
@@ -63,9 +61,7 @@ def test_a_run_trains_exports_measures_and_is_not_overwritten(data: Path, tmp_pa
     assert {row["encoder"] for row in rows} == {"tiny", "untrained", "raw pixels"}
     assert {row["data"] for row in rows if row["shots"] == "5"} == {"tin val", "tin novel", "pacs photo"}
     colour = {
-        row["data"]: float(row["accuracy"])
-        for row in rows
-        if row["encoder"] == "raw pixels" and row["shots"] == "5"
+        row["data"]: float(row["accuracy"]) for row in rows if row["encoder"] == "raw pixels" and row["shots"] == "5"
     }
     assert min(colour.values()) > 0.9  # classes of one colour each
     before = (tmp_path / "out/tiny.safetensors").read_bytes()

@@ -161,9 +161,7 @@ def test_prototype_accuracy_refuses_too_few_classes() -> None:
 def test_the_table_has_a_line_for_each_set_and_a_column_for_each_encoder() -> None:
     pixels = torch.randint(0, 255, (5 * 20, 3, 8, 8), dtype=torch.uint8, generator=generator())
     pictures = Pictures(pixels, torch.arange(5).repeat_interleave(20), tuple("abcde"))
-    rows = table.few_shot_rows(
-        {"raw": table.raw_pixels}, [("one", pictures), ("two", pictures)], episodes=20, seed=0
-    )
+    rows = table.few_shot_rows({"raw": table.raw_pixels}, [("one", pictures), ("two", pictures)], episodes=20, seed=0)
     assert [(row.data, row.shots) for row in rows] == [("one", 1), ("one", 5), ("two", 1), ("two", 5)]
     assert rows[0].accuracy == rows[2].accuracy and 0.1 < rows[0].accuracy < 0.3
     lines = table.markdown(rows).splitlines()

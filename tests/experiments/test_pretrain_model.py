@@ -29,9 +29,7 @@ def small() -> tuple[CLIP, torch.Tensor]:
     return model, rows
 
 
-def test_the_export_loads_in_clip_and_embeds_pictures_alike(
-    small: tuple[CLIP, torch.Tensor], tmp_path: Path
-) -> None:
+def test_the_export_loads_in_clip_and_embeds_pictures_alike(small: tuple[CLIP, torch.Tensor], tmp_path: Path) -> None:
     model, rows = small
     export.write(model, rows, tmp_path / "tiny.safetensors")
     theirs = build_model(expand_state_dict(load_file(tmp_path / "tiny.safetensors"))).float()

@@ -120,9 +120,7 @@ def test_a_run_learns_and_leaves_its_curve_and_checkpoint(
 def test_the_clock_budget_ends_on_its_deadline_even_after_a_pause(pause: float) -> None:
     budget, now, deadline, steps = schedule.Budget(), 0.0, 3600.0, 0
     while budget.share < 1:
-        seconds = (
-            20.0 if steps == 0 else 1.5 if budget.share > 0.6 else 0.5
-        )  # compilation first, larger pictures later
+        seconds = 20.0 if steps == 0 else 1.5 if budget.share > 0.6 else 0.5  # compilation first, larger pictures later
         seconds += pause if steps == 1000 else 0
         now, steps = now + seconds, steps + 1
         budget.by_clock(seconds, deadline - now)

@@ -36,22 +36,14 @@ def expand_state_dict(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     missing = [name for name in (ROWS, VALUES, DEFAULT) if name not in tensors]
     if missing:
-        raise ValueError(
-            f"not the weights of the tiny encoder: {', '.join(missing)} missing; use tiny.safetensors"
-        )
+        raise ValueError(f"not the weights of the tiny encoder: {', '.join(missing)} missing; use tiny.safetensors")
     rows, values, default = (tensors[name] for name in (ROWS, VALUES, DEFAULT))
     if rows.ndim != 1 or values.shape != (len(rows), *default.shape):
         shapes = f"rows {tuple(rows.shape)}, values {tuple(values.shape)}, default {tuple(default.shape)}"
-        raise ValueError(
-            f"expected rows (R,), values (R, W) and default (W,), found {shapes}; the file is damaged"
-        )
+        raise ValueError(f"expected rows (R,), values (R, W) and default (W,), found {shapes}; the file is damaged")
     table = default.float().repeat(VOCABULARY, 1)
     table[rows.long()] = values.float()
-    state = {
-        name: _as_openai(name, tensor)
-        for name, tensor in tensors.items()
-        if name not in (ROWS, VALUES, DEFAULT)
-    }
+    state = {name: _as_openai(name, tensor) for name, tensor in tensors.items() if name not in (ROWS, VALUES, DEFAULT)}
     return {**state, "token_embedding.weight": table}
 
 
