@@ -21,6 +21,9 @@ from fewshot.commands.common import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from fewshot.commands.common import LoadedEncoder
     from fewshot.predict import Prediction
 
 
@@ -50,16 +53,10 @@ def run(options: Options) -> int:
     from episodes import write_predictions
     from fewshot.adaptation import build_adapter
     from fewshot.classifiers import build_classifier
-    from fewshot.predict import UNKNOWN_LABEL, predict, reject
+    from fewshot.predict import predict, reject
     from fewshot.report import write_prediction_report
 
-    columns = [name.strip() for name in options.columns.split(",") if name.strip()]
-    unknown = [name for name in columns if name not in ("task", "image", "label", "confidence")]
-    if unknown or not columns or len(set(columns)) < len(columns):
-        raise UsageError(f"--columns {options.columns!r}: expected distinct names out of task,image,label,confidence")
-    for path in (options.result, options.report):
-        if path is not None:
-            check_writable(path)
+    columns = _checked_columns(options)
     console = options.console
     loaded = load_chosen_encoder(options)
     known = (loaded.checkpoint.calibration if loaded.checkpoint else {}).get(options.classifier)
@@ -100,6 +97,38 @@ def run(options: Options) -> int:
             method=classifier if options.adapt is None else None,  # the estimate is made on features as they are
         )
         console.line(f"report: {options.report}")
+    _report_result(options, loaded, prediction, frame, known is not None, threshold)
+    return 3 if prediction.embeddings.problems else 0
+
+
+def _checked_columns(options: Options) -> list[str]:
+    """The CSV's columns, with every output known to be writable.
+
+    Raises:
+        UsageError: a column that there is not, one given twice, or none.
+        DataError: an output that cannot be written.
+    """
+    columns = [name.strip() for name in options.columns.split(",") if name.strip()]
+    unknown = [name for name in columns if name not in ("task", "image", "label", "confidence")]
+    if unknown or not columns or len(set(columns)) < len(columns):
+        raise UsageError(f"--columns {options.columns!r}: expected distinct names out of task,image,label,confidence")
+    for path in (options.result, options.report):
+        if path is not None:
+            check_writable(path)
+    return columns
+
+
+def _report_result(
+    options: Options,
+    loaded: LoadedEncoder,
+    prediction: Prediction,
+    frame: pd.DataFrame,
+    calibrated: bool,
+    threshold: float | None,
+) -> None:
+    """What standard output says at the end."""
+    from fewshot.predict import UNKNOWN_LABEL
+
     if options.json:
         print_json(
             {
@@ -111,14 +140,11 @@ def run(options: Options) -> int:
                 "checkpoint": loaded.checkpoint_name,
             }
         )
-    else:
-        sure = "confidence calibrated on validation episodes" if known else "confidence uncalibrated"
-        print(f"{options.result}: {len(frame)} pictures of {len(prediction.episodes)} tasks named; {sure}")
-        if threshold is not None:
-            print(
-                f"{(frame['label'] == UNKNOWN_LABEL).sum()} of them as unknown, below a confidence of {threshold:.4f}"
-            )
-    return 3 if prediction.embeddings.problems else 0
+        return
+    sure = "confidence calibrated on validation episodes" if calibrated else "confidence uncalibrated"
+    print(f"{options.result}: {len(frame)} pictures of {len(prediction.episodes)} tasks named; {sure}")
+    if threshold is not None:
+        print(f"{(frame['label'] == UNKNOWN_LABEL).sum()} of them as unknown, below a confidence of {threshold:.4f}")
 
 
 def _threshold(options: Options, known: dict[str, Any] | None) -> float | None:
