@@ -19,6 +19,7 @@ _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 _FIRST = 0xBF58476D1CE4E5B9
 _SECOND = 0x94D049BB133111EB
+_HALF, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 _CHUNK = 1 << 13  # streams worked on at a time: what stays in a core's cache
 
 
@@ -64,12 +65,11 @@ def bounded(bits: UInt64Array, bound: Any) -> Int64Array:
     ``bound`` is at least 1 and below 2**32; no value is favoured by more than bound / 2**64.
     """
     limit = np.asarray(bound).astype(np.uint64)
-    shift, low_half = np.uint64(32), np.uint64(0xFFFFFFFF)
-    high = np.asarray((bits >> shift) * limit)
-    low = np.asarray((bits & low_half) * limit)
-    low >>= shift
+    high = np.asarray((bits >> _HALF) * limit)
+    low = np.asarray((bits & _LOW) * limit)
+    low >>= _HALF
     high += low
-    high >>= shift
+    high >>= _HALF
     return high.view(np.int64)  # below 2**32, so the sign bit is free
 
 
@@ -77,7 +77,8 @@ def partial_permutation(states: UInt64Array, sizes: Any, draws: int) -> Int64Arr
     """The first ``draws`` places of one keyed random permutation of range(size) for each state.
 
     Fisher-Yates stopped early: place j depends on places before it only, so a shorter answer is the start
-    of a longer one, and the cost does not depend on the sizes.
+    of a longer one, and the cost does not depend on the sizes. A draw takes 32 bits, so no place is favoured by more
+    than size / 2**32.
 
     Args:
         states: (R,) uint64, one stream each.
@@ -91,34 +92,56 @@ def partial_permutation(states: UInt64Array, sizes: Any, draws: int) -> Int64Arr
     out = np.empty((len(states), draws), dtype=np.int64)
     for start in range(0, len(states), _CHUNK):
         part = slice(start, start + _CHUNK)
-        out[part] = _fisher_yates(states[part], limits[part], draws)
+        _fisher_yates(states[part], limits[part], out[part])
     return out
 
 
-def _fisher_yates(states: UInt64Array, sizes: Int64Array, draws: int) -> Int64Array:
-    """(R, draws). Step j swaps place j with a place picked from j on; what lay there is drawn.
+def _fisher_yates(states: UInt64Array, sizes: Int64Array, out: Int64Array) -> None:
+    """Fill ``out`` (R, draws). Step j swaps place j with a place picked from j on; what lay there is drawn.
 
     A picked place still holds its own number unless an earlier step picked it too. So everything is picked at
     once, and only what was picked twice is looked into.
     """
+    draws = out.shape[1]
     steps = np.arange(draws)
-    left = sizes[:, None] - steps
+    left = sizes - steps[:, None]  # (draws, R): numpy is quick along the long axis only
     small = bool((sizes < draws).any())
     if small:
         np.maximum(left, 1, out=left)  # beyond the size, place j picks itself
-    picks = bounded(fold(states[:, None], steps), left)
-    picks += steps
+    picks = _halves(fold(states, np.arange((draws + 1) // 2)[:, None]))[:draws]
+    picks *= left.view(np.uint64)
+    picks >>= _HALF
+    picks += steps.astype(np.uint64)[:, None]
+    # A pick and its step as one integer; narrow ones are sorted and compared at twice the rate.
     shift = draws.bit_length()
-    ordered = (picks << shift) | steps
+    dtype = np.uint32 if (int(sizes.max(initial=0)) + draws) >> (32 - shift) == 0 else np.uint64
+    keys = picks.astype(dtype)
+    keys <<= dtype(shift)
+    keys |= steps.astype(dtype)[:, None]
+    ordered = np.ascontiguousarray(keys.T)
+    np.right_shift(ordered, dtype(shift), out=out, casting="unsafe")
     ordered.sort(axis=1)
-    again = np.flatnonzero((ordered[:, 1:] ^ ordered[:, :-1]) < (1 << shift))  # the same place, picked again
-    if len(again):
-        row, place = np.divmod(again, draws - 1)
-        earlier, later = (ordered[row, place + i] & ((1 << shift) - 1) for i in (0, 1))
-        picks[row, later] = _left_behind(picks, row, earlier)
+    flat = ordered.ravel()
+    again = np.flatnonzero((flat[1:] ^ flat[:-1]) < (1 << shift))  # the same place, picked again
+    row, place = np.divmod(again, draws)
+    row, place = row[place < draws - 1], place[place < draws - 1]  # a neighbour in the next row is none
+    if len(row):
+        earlier, later = (ordered[row, place + i].astype(np.int64) & ((1 << shift) - 1) for i in (0, 1))
+        lowest = (ordered[row, 0] >> dtype(shift)).astype(np.int64)
+        lay = earlier.copy()
+        moved = lowest <= earlier  # else no step picked any of the first places, which hold their own number then
+        lay[moved] = _left_behind(out, row[moved], earlier[moved])
+        out[row, later] = lay
     if small:
-        picks[steps >= sizes[:, None]] = -1
-    return picks
+        out[steps >= sizes[:, None]] = -1
+
+
+def _halves(words: UInt64Array) -> UInt64Array:
+    """(H, R) words -> (2 H, R): the upper 32 bits of each, then the lower."""
+    out = np.empty((2 * len(words), words.shape[1]), dtype=np.uint64)
+    np.right_shift(words, _HALF, out=out[::2])
+    np.bitwise_and(words, _LOW, out=out[1::2])
+    return out
 
 
 def _left_behind(picks: Int64Array, row: Int64Array, step: Int64Array) -> Int64Array:

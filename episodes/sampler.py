@@ -17,6 +17,7 @@ from episodes.keyed import START, Int64Array, UInt64Array, bounded, fold, partia
 from episodes.table import ImageTable
 
 _NAMED = 8
+_AHEAD = 64  # episodes
 # Purposes keep draws apart: a change of the shot moves no class and no query.
 _WAY, _SHOT, _CLASSES, _PICTURES, _BALANCE = range(5)
 
@@ -75,6 +76,10 @@ class EpisodeSampler(Sequence[Episode]):
         if len(self.eligible) < self.ways[1]:
             raise DataError(self._explain_too_few())
         self._starts, self._order = table.grouping
+        self._ahead: tuple[int, EpisodeBatch | None] = (
+            0,
+            None,
+        )  # number of the first of the episodes drawn last, and these
 
     def __len__(self) -> int:
         return self.episodes
@@ -91,7 +96,13 @@ class EpisodeSampler(Sequence[Episode]):
             position += len(self)
         if not 0 <= position < len(self):
             raise IndexError(f"episode {index} of {len(self)}")
-        return self.batch(position, position + 1).episode(0)
+        first, ahead = self._ahead
+        past = first + len(ahead or ())
+        if ahead is None or not first <= position < past:
+            # Who asks for one episode after the other gets them from batches, where one costs a fraction.
+            stop = min(position + _AHEAD, len(self)) if position == past else position + 1
+            first, ahead = self._ahead = position, self.batch(position, stop)
+        return ahead.episode(position - first)
 
     def batch(self, start: int, stop: int) -> EpisodeBatch:
         """Episodes ``start`` to ``stop`` (exclusive) stacked: the same as those of ``sampler[i]``.
@@ -106,7 +117,9 @@ class EpisodeSampler(Sequence[Episode]):
         counts = self._draw_query_counts(start, stop, ways, classes)
         places = self._draw_pictures(start, stop, classes, int(shots.max()), int(counts.max()))
         support, support_labels = self._pick(places[:, :, self.queries : self.queries + self.max_shots], classes, shots)
-        queries = np.concatenate([places[:, :, : self.queries], places[:, :, self.queries + self.max_shots :]], axis=2)
+        queries = places[:, :, : self.queries]
+        if counts.max() > self.queries:
+            queries = np.concatenate([queries, places[:, :, self.queries + self.max_shots :]], axis=2)
         query, query_labels = self._pick(queries, classes, counts)
         return EpisodeBatch(
             names=[f"episode{i}" for i in range(start, stop)],
@@ -182,7 +195,8 @@ class EpisodeSampler(Sequence[Episode]):
         keys = fold(self._keys(np.arange(start, stop), _PICTURES)[:, None], real).reshape(-1)
         local = partial_permutation(keys, self.table.counts[real].reshape(-1), draws)
         # Places beyond a small class are -1, and no count reaches them; 0 keeps the look-up in bounds.
-        rows = np.maximum(local, 0) + self._starts[real].reshape(-1, 1)
+        rows = np.maximum(local, 0, out=local)
+        rows += self._starts[real].reshape(-1, 1)
         rows = rows if self._order is None else self._order[rows]
         return np.asarray(rows).reshape(*classes.shape, draws)
 
@@ -190,9 +204,10 @@ class EpisodeSampler(Sequence[Episode]):
     def _pick(rows: Int64Array, classes: Int64Array, counts: Int64Array) -> tuple[Int64Array, Int64Array]:
         """The first ``counts`` (T, N) of ``rows`` (T, N, P), class after class, as (T, S) rows and labels."""
         width = int(counts.max())
-        labels = np.broadcast_to(np.arange(classes.shape[1])[:, None], (*classes.shape, width))
+        labels = np.empty((*classes.shape, width), dtype=np.int64)
+        labels[:] = np.arange(classes.shape[1])[:, None]
         if bool((counts == width).all()):
-            return rows[:, :, :width].reshape(len(rows), -1).copy(), labels.reshape(len(rows), -1).copy()
+            return np.array(rows[:, :, :width]).reshape(len(rows), -1), labels.reshape(len(rows), -1)
         used = np.arange(width) < counts[:, :, None]
         lengths = counts.sum(axis=1)
         filled = np.arange(lengths.max()) < lengths[:, None]

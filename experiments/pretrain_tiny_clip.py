@@ -4,8 +4,9 @@
     python -m experiments.pretrain_tiny_clip --data DIR --output DIR --epochs 300 --device cuda
 
 DIR holds tin/{base,val,novel}, omniglot/{base,novel} and, for the table, grocery and pacs, as class folders.
-A run that was stopped goes on with ``--resume``. It leaves tiny.safetensors, curve.csv, table.csv and
-table.md in the output. Contrast with prompts after Radford et al. 2021 (arXiv 2103.00020); the rest of the
+A run that was stopped goes on with ``--resume``, and one that has ended with
+``--resume --from_share 0.5 --minutes 60``. It leaves tiny.safetensors, curve.csv, table.csv and table.md in the
+output. Contrast with prompts after Radford et al. 2021 (arXiv 2103.00020); the rest of the
 recipe is in ``experiments.pretrain``.
 """
 
@@ -25,6 +26,7 @@ from experiments.pretrain.data import SIZE, check_no_leak, load_pictures
 from experiments.pretrain.fit import fit
 from experiments.pretrain.measure import embed
 from experiments.pretrain.model import Shape, make_clip
+from experiments.pretrain.schedule import Budget
 from experiments.pretrain.train import Run, Settings
 
 
@@ -37,6 +39,7 @@ class Arguments:
     epochs: float = 60.0  # passes over the photographs
     minutes: float | None = None  # train for this long instead, however fast the machine turns out to be
     resume: bool = False  # go on from output/checkpoint.pt
+    from_share: float | None = None  # with resume: set the schedule back to this share, to train a finished run further
     device: str = "cpu"
     precision: str = "bf16"  # bf16 or 32
     shards: int | None = None  # parts of a step side by side; default: the cores on a CPU, one on a GPU
@@ -84,6 +87,8 @@ def train(arguments: Arguments) -> Path:
     run = Run(settings_of(arguments), photos, characters)
     if arguments.resume:
         run.load(checkpoint)
+    if arguments.from_share is not None:
+        run.budget = Budget(share=arguments.from_share)
     output.mkdir(parents=True, exist_ok=True)
     fit(run, output, validation.to(arguments.device), arguments.log_every)
     weights = output / "tiny.safetensors"

@@ -17,7 +17,7 @@ from experiments.benchmarks.measure import Row, in_turn, quotients
 
 def run(scratch: Path, quick: bool) -> list[Row]:
     """5 ways with 20 pictures each, of 20 classes of 600; descriptions only, no picture is loaded."""
-    count, rounds = (1000, 3) if quick else (4000, 5)
+    count, rounds = (4000, 3) if quick else (20_000, 5)
     table = numbered_table(20, 600)
     labels = torch.from_numpy(table.labels.astype("int64"))
     data = l2l.data.MetaDataset(TensorDataset(labels, labels))
@@ -26,7 +26,7 @@ def run(scratch: Path, quick: bool) -> list[Row]:
         "NWays + KShots": l2l.data.Taskset(data, [NWays(data, 5), KShots(data, 20)], num_tasks=-1),
     }
     sampler = EpisodeSampler(table, ways=5, shots=5, queries=15, episodes=count)
-    calls = {"batch": count, "one by one": count // 10, "FusedNWaysKShots": count, "NWays + KShots": count // 20}
+    calls = {"batch": count, "one by one": count // 40, "FusedNWaysKShots": count, "NWays + KShots": count // 100}
 
     def batches() -> None:
         for start in range(0, count, 1000):

@@ -25,7 +25,9 @@ def below(bound: int, *keys: int) -> int:
 def permutation(size: int, *keys: int) -> list[int]:
     places = list(range(size))
     for j in range(size):
-        k = j + below(size - j, *keys, j)
+        word = bits(*keys, j // 2)
+        half = word % 2**32 if j % 2 else word >> 32
+        k = j + (half * (size - j) >> 32)
         places[j], places[k] = places[k], places[j]
     return places
 

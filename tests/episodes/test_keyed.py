@@ -45,17 +45,21 @@ def test_bounded_is_the_high_half_of_the_product() -> None:
         assert drawn == [value * bound >> 64 for value in values]
 
 
-def test_permutation_equals_fisher_yates_on_a_list() -> None:
-    sizes = np.array([1, 2, 3, 7, 20, 21, 50, 1000] * 5)
+@pytest.mark.parametrize("largest", [[], [2**31]], ids=["narrow", "wide"])
+def test_permutation_equals_fisher_yates_on_a_list(largest: list[int]) -> None:
+    sizes = np.array([1, 2, 3, 7, 20, 21, 50, 1000, *largest] * 40)
     states = fold(START, np.arange(len(sizes)))
     drawn = partial_permutation(states, sizes, 20)
     for size, state, row in zip(sizes.tolist(), states.tolist(), drawn.tolist(), strict=True):
-        places = list(range(size))
+        places: dict[int, int] = {}  # what lies elsewhere than at the place of its own number
+        expected = []
         for j in range(min(size, 20)):
-            bits = int(fold(state, j)[0])
-            k = j + (bits * (size - j) >> 64)
-            places[j], places[k] = places[k], places[j]
-        assert row == (places[:20] + [-1] * 20)[:20]
+            word = int(fold(state, j // 2)[0])
+            bits = word & 0xFFFFFFFF if j % 2 else word >> 32
+            k = j + (bits * (size - j) >> 32)
+            expected.append(places.get(k, k))
+            places[k] = places.get(j, j)
+        assert row == (expected + [-1] * 20)[:20]
 
 
 def test_a_shorter_permutation_is_the_start_of_a_longer_one() -> None:
