@@ -115,10 +115,8 @@ def _fisher_yates(states: UInt64Array, sizes: Int64Array, out: Int64Array) -> No
     # A pick and its step as one integer; narrow ones are sorted and compared at twice the rate.
     shift = draws.bit_length()
     dtype = np.uint32 if (int(sizes.max(initial=0)) + draws) >> (32 - shift) == 0 else np.uint64
-    keys = picks.astype(dtype)
-    keys <<= dtype(shift)
-    keys |= steps.astype(dtype)[:, None]
-    ordered = np.ascontiguousarray(keys.T)
+    keys = np.left_shift(picks.astype(dtype), dtype(shift))
+    ordered = np.ascontiguousarray(np.bitwise_or(keys, steps.astype(dtype)[:, None]).T)
     np.right_shift(ordered, dtype(shift), out=out, casting="unsafe")
     ordered.sort(axis=1)
     flat = ordered.ravel()
