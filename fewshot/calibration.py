@@ -8,7 +8,7 @@ such rows are left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,14 @@ def stack_log_probabilities(
     widest = max(table.shape[1] for table in scored)
     padded = [np.pad(table, ((0, 0), (0, widest - table.shape[1])), constant_values=-np.inf) for table in scored]
     return np.concatenate(padded), np.concatenate(known)
+
+
+def describe(known: Mapping[str, Any]) -> str:
+    """What a checkpoint knows of one classifier's calibration, in words."""
+    before, after = 100 * known["ece_before"], 100 * known["ece_after"]
+    return (
+        f"expected calibration error {before:.1f} % as it is, {after:.1f} % with temperature {known['temperature']:.2f}"
+    )
 
 
 def apply_temperature(log_probabilities: ArrayLike, temperature: float) -> NDArray[np.float64]:

@@ -23,6 +23,7 @@ from episodes import (
     read_task_directory,
 )
 from episodes.errors import DataError, UsageError
+from episodes.ranges import IntRange, parse_range, range_text, upper
 from fewshot.classifiers.base import Classifier
 from fewshot.embeddings import Embeddings
 from fewshot.scoring import FeatureScorer
@@ -33,7 +34,8 @@ class EvaluationRow:
     """One line of an evaluation: what was measured, over what, and the result.
 
     Attributes:
-        ways, shots, queries: None where they differ between the tasks of a directory.
+        ways, shots, queries: None where they differ between the tasks of a directory; ways and shots are such as "5-20"
+            where each episode draws its own.
         checkpoint: None is the untouched encoder.
         seed: None where tasks were read from a directory.
     """
@@ -41,8 +43,8 @@ class EvaluationRow:
     classifier: str
     backbone: str
     checkpoint: str | None
-    ways: int | None
-    shots: int | None
+    ways: int | str | None
+    shots: int | str | None
     queries: int | None
     episodes: int
     seed: int | None
@@ -65,8 +67,8 @@ class EpisodeSet:
     """Episodes of one kind over the rows of one table."""
 
     episodes: Sequence[Episode]
-    ways: int | None
-    shots: int | None
+    ways: int | str | None
+    shots: int | str | None
     queries: int | None
     seed: int | None
 
@@ -86,23 +88,26 @@ def is_task_directory(root: str | Path) -> bool:
 def read_episode_sets(
     root: str | Path,
     *,
-    ways: Sequence[int] = (5,),
-    shots: Sequence[int] = (1, 5),
+    ways: Sequence[IntRange] = (5,),
+    shots: Sequence[IntRange] = (1, 5),
     queries: int = 15,
     episodes: int = 600,
     seed: int = 0,
     nested: bool = False,
+    shots_per_class: bool = False,
     query_balance: float | None = None,
 ) -> tuple[ImageTable, list[EpisodeSet]]:
     """The episodes to evaluate on: sampled from class folders, or read from tasks with a truth.csv.
 
-    All settings of ways and shots share `max_shots`, so that shots nest and queries stay the same. For tasks the
-    settings of sampling are not looked at. `query_balance` is the concentration of a Dirichlet distribution over the classes that
-    divides the queries; None gives each class the same number.
+    `ways` and `shots` are numbers or ranges, such as "5-20". All settings share `max_shots`, so that shots nest and queries
+    stay the same. For tasks the settings of sampling are not looked at. `query_balance` is the concentration of a Dirichlet
+    distribution over the classes that divides the queries; None gives each class the same number.
 
     Raises:
         DataError: the folder cannot be used, classes are too small, or tasks have no truth.csv.
+        UsageError: a number or range of ways or shots is none.
     """
+    all_ways, all_shots = [parse_range(way, "ways") for way in ways], [parse_range(shot, "shots") for shot in shots]
     if is_task_directory(root):
         table, tasks = read_task_directory(root)
         if all(task.query_labels is None for task in tasks):
@@ -113,8 +118,8 @@ def read_episode_sets(
         return table, [_from_tasks(tasks)]
     table = read_class_folders(root, nested=nested)
     sets = []
-    for way in ways:
-        for shot in shots:
+    for way in all_ways:
+        for shot in all_shots:
             sampler = EpisodeSampler(
                 table,
                 ways=way,
@@ -122,11 +127,16 @@ def read_episode_sets(
                 queries=queries,
                 seed=seed,
                 episodes=episodes,
-                max_shots=max(shots),
+                max_shots=max(map(upper, all_shots)),
+                shots_per_class=shots_per_class,
                 query_balance=query_balance,
             )
-            sets.append(EpisodeSet(sampler, way, shot, queries, seed))
+            sets.append(EpisodeSet(sampler, _shown(way), _shown(shot), queries, seed))
     return table, sets
+
+
+def _shown(value: int | tuple[int, int]) -> int | str:
+    return value if isinstance(value, int) else range_text(value)
 
 
 def _from_tasks(tasks: list[Episode]) -> EpisodeSet:

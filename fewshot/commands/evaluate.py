@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -39,10 +39,12 @@ class Options(WithClassifier):
     """Class folders, or a directory of tasks with a truth.csv."""
     classifier: tuple[str, ...] = ("prototype",)
     """The few-shot methods."""
-    ways: tuple[int, ...] = (5,)
-    """Classes an episode; several numbers are several settings."""
-    shots: tuple[int, ...] = (1, 5)
-    """Support pictures a class; several numbers are several settings."""
+    ways: tuple[str, ...] = ("5",)
+    """Classes an episode; several numbers are several settings, 5-20 draws anew for each episode."""
+    shots: tuple[str, ...] = ("1", "5")
+    """Support pictures a class; several numbers are several settings, 1-10 draws anew for each episode."""
+    shots_per_class: bool = False
+    """A range of shots is drawn for each class, not for each episode."""
     queries: int = 15
     """Query pictures a class."""
     episodes: int = 600
@@ -59,6 +61,8 @@ class Options(WithClassifier):
     """Write the table there too: .csv or .parquet."""
     answers: Path | None = None
     """Write every query's answer and truth there: .csv or .parquet."""
+    per_class: Path | None = None
+    """Write each row's accuracy by class there, worst class first: .csv or .parquet."""
     confusion: Path | None = None
     """Write the last row's confusion matrix there, as .csv."""
 
@@ -76,13 +80,15 @@ def run(options: Options) -> int:
         episodes=options.episodes,
         seed=options.seed,
         nested=options.nested,
+        shots_per_class=options.shots_per_class,
         query_balance=parse_balance(options.query_balance),
     )
     _tell(options, table, sets)
     problems: dict[int, str] = {}
     rows: list[EvaluationRow] = []
     for loaded in _encoders(options):
-        if loaded.checkpoint is not None and loaded.checkpoint.tuned and not any(r.checkpoint is None for r in rows):
+        measured = any(row.checkpoint is None and row.backbone == loaded.backbone for row in rows)
+        if loaded.checkpoint is not None and loaded.checkpoint.tuned and not measured:
             untouched = loaded.checkpoint.untouched_encoder()
             rows += _rows(options, table, sets, loaded, untouched, None, problems)
         rows += _rows(options, table, sets, loaded, loaded.encoder, loaded.checkpoint_name, problems)
@@ -119,7 +125,8 @@ def parse_balance(text: str) -> float | None:
 
 def _check_outputs(options: Options) -> None:
     """Refuse outputs that could not be written, before anything is computed."""
-    for flag, path in (("output", options.output), ("answers", options.answers), ("confusion", options.confusion)):
+    for flag in ("output", "answers", "per_class", "confusion"):
+        path = getattr(options, flag)
         if path is None:
             continue
         allowed = (".csv",) if flag == "confusion" else (".csv", ".parquet")
@@ -248,7 +255,7 @@ def table_of(rows: list[EvaluationRow]) -> str:
     from fewshot.classifiers import TRANSDUCTIVE
     from fewshot.console import percent
 
-    def text(value: int | None) -> str:
+    def text(value: int | str | None) -> str:
         return "mixed" if value is None else str(value)
 
     head = ("encoder", "classifier", "ways", "shots", "queries", "episodes", "seed", "accuracy (95 % interval)")
@@ -286,18 +293,21 @@ def _write(options: Options, table: ImageTable, rows: list[EvaluationRow]) -> No
     """The tables that were asked for as files."""
     import pandas as pd
 
-    from episodes.breakdown import confusion
+    from episodes.breakdown import confusion, per_class_accuracy
 
     if options.output is not None:
         _save(pd.DataFrame([row.document for row in rows]), options.output)
-    if options.answers is not None:
-        parts = []
-        for row in rows:
-            keys = {key: row.document[key] for key in ("classifier", "checkpoint", "ways", "shots")}
-            parts.append(row.results.to_frame(table).assign(**keys))
-        _save(pd.concat(parts, ignore_index=True), options.answers)
+    answers = [row.results.to_frame(table).assign(**_keys(row)) for row in rows if options.answers is not None]
+    per_class = [per_class_accuracy(row.results).assign(**_keys(row)) for row in rows if options.per_class is not None]
+    for path, frames in ((options.answers, answers), (options.per_class, per_class)):
+        if path is not None:
+            _save(pd.concat(frames, ignore_index=True), path)
     if options.confusion is not None:
         _save(confusion(rows[-1].results).reset_index(), options.confusion)
+
+
+def _keys(row: EvaluationRow) -> dict[str, Any]:
+    return {key: row.document[key] for key in ("classifier", "checkpoint", "ways", "shots")}
 
 
 def _save(frame: pd.DataFrame, path: Path) -> None:

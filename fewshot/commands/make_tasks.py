@@ -21,10 +21,10 @@ class Options:
     """Where testB/ and truth.csv go."""
     tasks: int = 20
     """How many tasks."""
-    ways: int = 5
-    """Classes a task."""
-    shots: int = 5
-    """Support pictures a class."""
+    ways: str = "5"
+    """Classes a task; 5-20 draws anew for each task."""
+    shots: str = "5"
+    """Support pictures a class; 1-10 draws anew for each task."""
     queries: int = 15
     """Query pictures a class."""
     nested: bool = False
@@ -40,6 +40,7 @@ class Options:
 def run(options: Options) -> int:
     """Sample episodes and write them."""
     from episodes import EpisodeSampler, read_class_folders, write_task_directory
+    from episodes.ranges import parse_range
     from fewshot.console import Console
 
     console = Console(options.quiet or options.json)
@@ -49,8 +50,8 @@ def run(options: Options) -> int:
         console.line(f"  {table.passed_over.summary()}")
     sampler = EpisodeSampler(
         table,
-        ways=options.ways,
-        shots=options.shots,
+        ways=parse_range(options.ways, "ways"),
+        shots=parse_range(options.shots, "shots"),
         queries=options.queries,
         seed=options.seed,
         episodes=options.tasks,

@@ -97,7 +97,7 @@ def run(options: Options) -> int:
             method=classifier if options.adapt is None else None,  # the estimate is made on features as they are
         )
         console.line(f"report: {options.report}")
-    _report_result(options, loaded, prediction, frame, known is not None, threshold)
+    _report_result(options, loaded, prediction, frame, known, threshold)
     return 3 if prediction.embeddings.problems else 0
 
 
@@ -123,10 +123,11 @@ def _report_result(
     loaded: LoadedEncoder,
     prediction: Prediction,
     frame: pd.DataFrame,
-    calibrated: bool,
+    known: dict[str, Any] | None,
     threshold: float | None,
 ) -> None:
     """What standard output says at the end."""
+    from fewshot.calibration import describe as describe_calibration
     from fewshot.predict import UNKNOWN_LABEL
 
     if options.json:
@@ -141,7 +142,9 @@ def _report_result(
             }
         )
         return
-    sure = "confidence calibrated on validation episodes" if calibrated else "confidence uncalibrated"
+    sure = "confidence uncalibrated"
+    if known is not None:
+        sure = f"confidence calibrated on validation episodes ({describe_calibration(known)})"
     print(f"{options.result}: {len(frame)} pictures of {len(prediction.episodes)} tasks named; {sure}")
     if threshold is not None:
         print(f"{(frame['label'] == UNKNOWN_LABEL).sum()} of them as unknown, below a confidence of {threshold:.4f}")

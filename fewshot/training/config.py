@@ -9,35 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from episodes.errors import UsageError
+from episodes.ranges import parse_range, upper
 from fewshot.augment import Augmentation
-
-IntRange = int | str | tuple[int, int]
-
-
-def parse_range(value: IntRange, name: str) -> int | tuple[int, int]:
-    """5, "5", "5-20" or (5, 20) -> 5 or (5, 20), both ends included.
-
-    Raises:
-        UsageError: it is none of these, or the range is empty or below 1.
-    """
-    try:
-        parts = (
-            [int(p) for p in value.split("-")]
-            if isinstance(value, str)
-            else [*value]
-            if isinstance(value, tuple)
-            else [value]
-        )
-    except ValueError:
-        parts = []
-    if len(parts) not in (1, 2) or parts[0] < 1 or parts[-1] < parts[0]:
-        raise UsageError(f"{name} is {value!r}: expected a whole number such as 5, or a range such as 5-20")
-    return parts[0] if len(parts) == 1 or parts[0] == parts[1] else (parts[0], parts[1])
-
-
-def upper(value: int | tuple[int, int]) -> int:
-    """The upper end of a number or range."""
-    return value if isinstance(value, int) else value[1]
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from typing import Any
 from episodes import ImageTable, read_class_folders
 from episodes.errors import DataError
 from episodes.files import display_name
+from episodes.ranges import upper
 from fewshot.console import Console
 from fewshot.images import UnreadableImage, decode, read_bytes
-from fewshot.training.config import TrainConfig, plan_episodes, upper
+from fewshot.training.config import TrainConfig, plan_episodes
 from fewshot.training.validation import Split, split_validation
 
 

@@ -16,6 +16,7 @@ from episodes.errors import DataError, UsageError
 from episodes.files import display_name
 from episodes.keyed import keyed_bits
 from fewshot.cache import EmbeddingCache
+from fewshot.calibration import describe as describe_calibration
 from fewshot.classifiers.base import Statistics
 from fewshot.console import Console, duration, percent
 from fewshot.device import resolve_precision
@@ -396,6 +397,9 @@ class _Run:
             kept, original = self._statistics(selection.alpha > 0)
             described = self._describe(selection, state.best_epoch)
             described["calibration"] = calibrate(selection.embeddings, self.validation.table, kept, self.config.seed)
+            if described["calibration"]:
+                told = describe_calibration(described["calibration"]["prototype"])
+                self.console.line(f"confidence of prototype on validation episodes: {told}")
             checkpoint.write_config(self.folder, described)
             checkpoint.save_checkpoint(
                 self.folder, self.encoder, self.model.classifier, self.model.log_scale, self.original, kept, original

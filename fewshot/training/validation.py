@@ -10,13 +10,14 @@ import numpy as np
 from episodes import EpisodeSampler, ImageTable, Results, evaluate
 from episodes.errors import DataError
 from episodes.keyed import keyed_bits
+from episodes.ranges import upper
 from fewshot.cache import EmbeddingCache
 from fewshot.classifiers.prototype import Prototype
 from fewshot.device import Precision
 from fewshot.embeddings import Embeddings, embed_images
 from fewshot.encoders.base import VisionEncoder
 from fewshot.scoring import FeatureScorer
-from fewshot.training.config import TrainConfig, upper
+from fewshot.training.config import TrainConfig
 from fewshot.training.trunk import Trunk
 
 MOST_PICTURES = 4000  # of the validation folder: more would cost an epoch's time and move no decision

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from episodes import EpisodeSampler, read_class_folders, read_task_directory, write_task_directory
+from episodes import EpisodeSampler, evaluate, read_class_folders, read_task_directory, write_task_directory
 from fewshot.cli import COMMANDS, main
 from tests.conftest import write_pictures
 
@@ -217,9 +217,38 @@ def test_evaluate_on_class_folders_equals_a_plain_loop(
     assert [row["shots"] for row in table] == [1, 2]
 
 
+def test_evaluate_draws_ways_and_shots_from_ranges(
+    vit_file: Path, other_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fewshot import FeatureScorer, build_classifier, embed_images, load_encoder
+
+    settings = ["--ways", "2-4", 3, "--shots", "1-2", "--shots_per_class", "--queries", 4, "--episodes", 40]
+    assert run("evaluate", other_folders, "--backbone", vit_file, "--json", *settings, "--precision", "32") == 0
+    ranged, plain = json.loads(capsys.readouterr().out)
+    assert (ranged["ways"], ranged["shots"], plain["ways"], plain["shots"]) == ("2-4", "1-2", 3, "1-2")
+    table = read_class_folders(other_folders)
+    sampler = EpisodeSampler(table, ways=(2, 4), shots=(1, 2), queries=4, episodes=40, shots_per_class=True)
+    assert {len(episode.class_names) for episode in sampler} == {2, 3, 4}
+    embeddings = embed_images(load_encoder(str(vit_file)), table.items, precision="32")
+    expected = evaluate(sampler, FeatureScorer(embeddings, build_classifier("prototype")))
+    assert ranged["accuracy"] == pytest.approx(expected.mean, abs=1e-9)
+    assert run("evaluate", other_folders, "--backbone", vit_file, *settings) == 0
+    assert "2-4   1-2" in capsys.readouterr().out
+
+
+def test_make_tasks_draws_ways_and_shots_from_ranges(other_folders: Path, tmp_path: Path) -> None:
+    settings = ["--ways", "2-4", "--shots", "1-3", "--queries", 2, "--tasks", 12]
+    assert run("make-tasks", other_folders, tmp_path / "out", *settings) == 0
+    supports = [task / "support" for task in (tmp_path / "out" / "testB").iterdir()]
+    assert {len(list(support.iterdir())) for support in supports} == {2, 3, 4}
+    assert {len(list(folder.iterdir())) for support in supports for folder in support.iterdir()} == {1, 2, 3}
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
+        (["evaluate", "{tasks}", "--backbone", "{vit}", "--ways", "5-2"], 2, "a range such as 5-20"),
+        (["make-tasks", "{tasks}/testB/task1/support", "out", "--shots", "few"], 2, "a range such as 5-20"),
         ([], 2, "usage: fewshot"),
         (["fly"], 2, "no command 'fly'"),
         (["predict"], 2, "TEST_DIR"),

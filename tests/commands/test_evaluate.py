@@ -55,6 +55,18 @@ def test_transductive_ones_are_marked_and_files_hold_the_table(
     assert np.trace(matrix.iloc[:, :-1].to_numpy()) / (40 * 12) == pytest.approx(table["accuracy"].iloc[1])
 
 
+def test_accuracy_by_class_is_that_of_the_answers(vit_file: Path, other_folders: Path, tmp_path: Path) -> None:
+    answers, per_class = tmp_path / "answers.csv", tmp_path / "per_class.csv"
+    command = ["evaluate", other_folders, "--backbone", vit_file, *SETTINGS, "--quiet"]
+    assert run(*command, "--answers", answers, "--per_class", per_class) == 0
+    frame = pd.read_csv(answers)
+    expected = (frame["label"] == frame["truth"]).groupby([frame["shots"], frame["truth"]]).mean()
+    found = pd.read_csv(per_class)
+    assert found.groupby("shots")["accuracy"].is_monotonic_increasing.all()
+    by_class = found.set_index(["shots", "class"])["accuracy"]
+    pd.testing.assert_series_equal(by_class.sort_index(), expected.sort_index(), check_names=False)
+
+
 def test_unbalanced_queries(vit_file: Path, other_folders: Path, tmp_path: Path) -> None:
     answers = tmp_path / "answers.csv"
     command = ["evaluate", other_folders, "--backbone", vit_file, *SETTINGS, "--quiet", "--answers", answers]

@@ -70,7 +70,9 @@ def test_the_checkpoint_keeps_it_and_predict_uses_it(
     assert main([*common, str(plain), "--backbone", str(vit_file)]) == 0
     assert "uncalibrated" in capsys.readouterr().out
     assert main([*common, str(sure), "--checkpoint", str(tmp_path / "run")]) == 0
-    assert "confidence calibrated" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "confidence calibrated" in said
+    assert all(f"{100 * known[key]:.1f} %" in said for key in ("ece_before", "ece_after"))
 
     def rows(path: Path) -> list[dict[str, str]]:
         with path.open() as file:
