@@ -79,34 +79,47 @@ class _Vocabulary:
 
 def _answers(batch: EpisodeBatch, scores: Any, class_ids: Int64Array, first: int) -> tuple[Any, ...]:
     """Flat (M,) episode, row, predicted, truth, confidence of one batch."""
-    mask = batch.query_mask
-    task, place = np.nonzero(mask)
-    row, label = batch.query[mask], batch.query_labels[mask]
-    truth = np.where(label >= 0, _look_up(class_ids, task, label), label)
-    values = _checked(batch, scores)[task, place]
-    real = np.arange(class_ids.shape[1]) < batch.n_way[task, None]
-    missing = np.isnan(values) & real
-    answered = ~missing.all(axis=1, where=real) & (batch.n_way[task] > 0)
-    if bool((missing.any(axis=1) & answered).any()):
-        raise DataError("score gave NaN for some classes of a query; give all NaN for a query without an answer")
-    values = np.where(real & answered[:, None], values, -np.inf)
+    values, (task, row, label) = _queries(batch, _checked(batch, scores))
+    truth = _look_up(class_ids, task, label)
     if values.shape[1] == 0:  # tasks without a usable class have nothing to choose from
         return first + task, row, np.full(len(row), -1), truth, np.full(len(row), np.nan, np.float32)
+    answered: Any = True
+    ragged = bool((batch.n_way < class_ids.shape[1]).any())
+    if ragged or bool(np.isnan(values).any()):  # else every value counts, and nothing is copied
+        real = np.arange(class_ids.shape[1]) < batch.n_way[task, None]
+        missing = np.isnan(values) & real
+        answered = ~missing.all(axis=1, where=real) & (batch.n_way[task] > 0)
+        if bool((missing.any(axis=1) & answered).any()):
+            raise DataError("score gave NaN for some classes of a query; give all NaN for a query without an answer")
+        values = np.where(real & answered[:, None], values, -np.inf)
     best = values.argmax(axis=1)  # the first of equal scores
     top = values[np.arange(len(best)), best]
-    if bool((top > 1e-3).any()):
+    if top.max(initial=-np.inf) > 1e-3:
         raise DataError(
             f"score gives log-probabilities, which are not above 0; found {top.max():.4g}. Apply log_softmax"
         )
-    predicted = np.where(answered, class_ids[task, best], -1)
-    confidence = np.where(answered, np.exp(np.minimum(top, 0)), np.nan).astype(np.float32)
+    predicted, confidence = class_ids[task, best], np.exp(np.minimum(top, 0)).astype(np.float32)
+    if answered is not True:
+        predicted, confidence = np.where(answered, predicted, -1), np.where(answered, confidence, np.float32(np.nan))
     return first + task, row, predicted, truth, confidence
 
 
+def _queries(batch: EpisodeBatch, scores: Any) -> tuple[Any, tuple[Int64Array, Int64Array, Int64Array]]:
+    """(M, N) scores of the queries that are none of padding, and their (M,) task, row and label."""
+    mask = batch.query_mask
+    if bool(mask.all()):
+        task = np.repeat(np.arange(len(batch)), mask.shape[1])
+        return scores.reshape(mask.size, scores.shape[-1]), (task, batch.query.reshape(-1), batch.query_labels.reshape(-1))
+    return scores[mask], (np.nonzero(mask)[0], batch.query[mask], batch.query_labels[mask])
+
+
 def _look_up(class_ids: Int64Array, task: Int64Array, label: Int64Array) -> Int64Array:
+    """Vocabulary ids of labels; what is below 0 stays."""
     if class_ids.shape[1] == 0:
         return label
-    return class_ids[task, np.maximum(label, 0)]
+    if label.min(initial=0) >= 0:
+        return class_ids[task, label]
+    return np.where(label >= 0, class_ids[task, np.maximum(label, 0)], label)
 
 
 def _checked(batch: EpisodeBatch, scores: Any) -> np.ndarray[Any, np.dtype[np.floating[Any]]]:

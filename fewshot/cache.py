@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,14 +105,23 @@ class EmbeddingCache:
 
     def get(self, key: bytes) -> npt.NDArray[np.float32] | None:
         """The vector (D,) stored under `key`, or None."""
-        if self._broken:
-            return None
+        return self.get_many([key]).get(key)
+
+    def get_many(self, keys: Sequence[bytes]) -> dict[bytes, npt.NDArray[np.float32]]:
+        """Key -> vector (D,) of those of some keys, a few hundred at most, that are stored."""
+        if self._broken or not keys:
+            return {}
+        places = ",".join("?" * len(keys))
         try:
-            row = self._connection().execute("SELECT value FROM embeddings WHERE key = ?", (key,)).fetchone()
+            rows = (
+                self._connection()
+                .execute(f"SELECT key, value FROM embeddings WHERE key IN ({places})", keys)
+                .fetchall()
+            )
         except (sqlite3.Error, OSError) as error:
             self._give_up(error)
-            return None
-        return None if row is None else np.frombuffer(row[0], dtype="<f4")
+            return {}
+        return {key: np.frombuffer(value, dtype="<f4") for key, value in rows}
 
     def put(self, entries: Mapping[bytes, npt.NDArray[np.float32]]) -> None:
         """Store vectors (D,) by key, in one transaction."""

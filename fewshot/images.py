@@ -7,7 +7,7 @@ Decoding is the same for every picture: first frame, EXIF orientation applied, t
 from __future__ import annotations
 
 import io
-from pathlib import Path
+import os
 from typing import Any
 
 import numpy as np
@@ -115,6 +115,7 @@ def read_bytes(item: Any) -> bytes:
         UnreadableImage: the file cannot be opened.
     """
     try:
-        return Path(item).read_bytes()
+        with open(os.fspath(item), "rb", buffering=0) as file:
+            return file.read()
     except (OSError, TypeError) as error:
         raise UnreadableImage(f"{type(error).__name__}: {error}") from error

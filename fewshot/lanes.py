@@ -77,6 +77,8 @@ class Lanes(Generic[Tag]):
         self._tags: list[Tag] = []
 
     def __enter__(self) -> Lanes[Tag]:
+        if self._on_cpu:
+            torch.set_num_threads(1)  # the caller only copies; helpers of its thread would wait at the lanes' expense
         return self
 
     def __exit__(
@@ -90,8 +92,8 @@ class Lanes(Generic[Tag]):
         finally:
             if self._pool is not None:
                 self._pool.shutdown(cancel_futures=True)
-                if self._on_cpu:
-                    torch.set_num_threads(self._threads)  # what threads yet to be started begin with
+            if self._on_cpu:
+                torch.set_num_threads(self._threads)  # also what threads yet to be started begin with
 
     def add(self, tag: Tag, value: Tensor) -> None:
         """Take one value, copied; blocks while every lane is busy and has its next batch waiting."""
