@@ -1,0 +1,240 @@
+"""Which few-shot classifier should one use? All of them on the same episodes of four kinds of pictures.
+
+    python -m experiments.classifiers --data DIR [--output runs/classifiers]
+
+DIR holds tin/novel, omniglot/novel, grocery and pacs/<domain> as class folders. Every classifier, 1 and 5 shots, query sets with as many
+pictures of each class and such as a Dirichlet distribution divides. Writes classifiers.csv, every figure, and classifiers.md: accuracies
+with 95 % intervals, the paired difference from the prototype, and tasks a second.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+import tyro
+
+from episodes import paired_difference, read_class_folders
+from episodes.errors import DataError
+from fewshot.classifiers import CLASSIFIER_NAMES, TEXT, TRANSDUCTIVE, ImbalanceWarning, build_classifier
+from fewshot.device import resolve_device
+from fewshot.embeddings import embed_images
+from fewshot.encoders import load_encoder
+from fewshot.evaluation import EpisodeSet, EvaluationRow, evaluate_sets, read_episode_sets
+from fewshot.statistics import shipped_statistics, statistics_of_folder
+from fewshot.text import class_texts
+
+SETS = {
+    "tin novel": ("tin/novel",),
+    "omniglot novel": ("omniglot/novel",),
+    "grocery": ("grocery",),
+    "pacs": ("pacs/art_painting", "pacs/cartoon", "pacs/photo", "pacs/sketch"),
+}
+BASE = "prototype"  # what the others are compared with: the default
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """All few-shot classifiers on the same episodes."""
+
+    data: Path  # folder that holds the image sets as class folders
+    sets: tuple[str, ...] = tuple(SETS)  # which of them: "tin novel", "omniglot novel", grocery, pacs
+    output: Path = Path("runs/classifiers")  # where classifiers.csv and classifiers.md go
+    classifiers: tuple[str, ...] = CLASSIFIER_NAMES
+    shots: tuple[int, ...] = (1, 5)
+    ways: int = 5
+    queries: int = 15
+    concentration: float = 2.0  # of the Dirichlet distribution of unbalanced queries
+    episodes: int = 600  # of each folder and setting
+    seed: int = 0
+    backbone: str = "tiny"
+    statistics: Path | None = None  # training classes, for a backbone that ships without
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One classifier in one setting on one folder. Accuracies and differences are shares in [0, 1].
+
+    Attributes:
+        difference, difference_ci95: mean over episodes of this classifier's accuracy - the prototype's.
+        rate: tasks a second, from sampling to accuracies.
+    """
+
+    data: str
+    folder: str
+    classifier: str
+    shots: int
+    queries: str
+    episodes: int
+    accuracy: float
+    ci95: float
+    difference: float
+    difference_ci95: float
+    rate: float
+
+
+def measure(arguments: Arguments) -> Iterator[Row]:
+    """Every folder, setting and classifier; the prototype first, for the others are compared with it.
+
+    Raises:
+        DataError: a folder cannot be used.
+    """
+    encoder = load_encoder(arguments.backbone, device=resolve_device(arguments.device))
+    own = arguments.statistics
+    statistics = shipped_statistics(arguments.backbone) if own is None else statistics_of_folder(encoder, own)
+    names = [BASE, *(name for name in arguments.classifiers if name != BASE)]
+    classifiers = {name: build_classifier(name, statistics=statistics) for name in names}
+    for data in arguments.sets:
+        for folder in SETS[data]:
+            table = read_class_folders(arguments.data / folder)
+            embeddings = embed_images(encoder, table.items)
+            texts = class_texts(table.class_names, arguments.backbone) if set(names) & set(TEXT) else None
+            for queries, group in _sets(arguments, folder):
+                base: EvaluationRow | None = None
+                for name, classifier in classifiers.items():
+                    started = time.perf_counter()
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore", ImbalanceWarning)  # it is what is measured here
+                        [found] = evaluate_sets(
+                            [group], embeddings, {name: classifier}, backbone=arguments.backbone, class_text=texts
+                        )
+                    rate = len(group.episodes) / (time.perf_counter() - started)
+                    base = base or found
+                    yield _row(data, folder, queries, found, base, rate)
+
+
+def _sets(arguments: Arguments, folder: str) -> Iterator[tuple[str, EpisodeSet]]:
+    """The settings of one folder, as (kind of queries, episodes)."""
+    for queries, balance in (("even", None), ("unbalanced", arguments.concentration)):
+        _, sets = read_episode_sets(
+            arguments.data / folder,
+            ways=(arguments.ways,),
+            shots=arguments.shots,
+            queries=arguments.queries,
+            episodes=arguments.episodes,
+            seed=arguments.seed,
+            query_balance=balance,
+        )
+        yield from ((queries, group) for group in sets)
+
+
+def _row(data: str, folder: str, queries: str, found: EvaluationRow, base: EvaluationRow, rate: float) -> Row:
+    paired = paired_difference(found.results, base.results)
+    assert isinstance(found.shots, int)
+    return Row(
+        data,
+        folder,
+        found.classifier,
+        found.shots,
+        queries,
+        found.episodes,
+        found.results.mean,
+        found.results.ci95,
+        paired.mean,
+        paired.ci95,
+        rate,
+    )
+
+
+def pooled(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Means over folders with the interval of that mean: folders are independent, each weighs the same.
+
+    Returns columns accuracy, ci95, difference, difference_ci95, worst (the lowest difference of a set), rate (median).
+    """
+
+    def root_of_squares(values: pd.Series[float]) -> float:
+        return math.sqrt(float((values**2).sum())) / len(values)
+
+    keys = [*by, "classifier", "shots", "queries"]
+    return frame.groupby(keys, sort=False).agg(
+        accuracy=("accuracy", "mean"),
+        ci95=("ci95", root_of_squares),
+        difference=("difference", "mean"),
+        difference_ci95=("difference_ci95", root_of_squares),
+        worst=("difference", "min"),
+        rate=("rate", "median"),
+    )
+
+
+def report(frame: pd.DataFrame) -> str:
+    """Markdown: what each classifier gains on the average of the sets, then each set's accuracies."""
+    by_set = pooled(frame, ["data"])
+    overall = pooled(by_set.reset_index(), [])
+    settings = list(frame[["shots", "queries"]].drop_duplicates().itertuples(index=False, name=None))
+    heads = [f"{shots} shot{'s' if shots > 1 else ''}, {queries}" for shots, queries in settings]
+    lines = ["Points gained over the prototype, mean of the sets (in brackets: the set where it gains least).", ""]
+    lines += _head(["classifier", *heads, "tasks a second"])
+    for name in frame["classifier"].unique():
+        rows = [overall.loc[(name, *setting)] for setting in settings]
+        cells = [_gain(row) for row in rows]
+        lines.append(_line([_marked(name), *cells, f"{rows[-1].rate:,.0f}"]))
+    for data in frame["data"].unique():
+        lines += ["", f"Accuracy on {data}, %.", "", *_head(["classifier", *heads])]
+        for name in frame["classifier"].unique():
+            rows = [by_set.loc[(data, name, *setting)] for setting in settings]
+            lines.append(_line([_marked(name), *(f"{100 * row.accuracy:.1f} ± {100 * row.ci95:.1f}" for row in rows)]))
+    return "\n".join([*lines, "", "\\* transductive: an answer may depend on the other queries of its task.", ""])
+
+
+def _gain(row: pd.Series[float]) -> str:
+    text = f"{100 * row.difference:+.1f} ± {100 * row.difference_ci95:.1f}"
+    text = f"**{text}**" if row.difference > row.difference_ci95 else text
+    return f"{text} ({100 * row.worst:+.1f})"
+
+
+def _marked(name: str) -> str:
+    return f"{name} \\*" if name in TRANSDUCTIVE else name
+
+
+def _head(cells: Sequence[str]) -> list[str]:
+    return [_line(cells), _line(["---"] * len(cells))]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def run(arguments: Arguments) -> pd.DataFrame:
+    """Measure, write both files, and return every row.
+
+    Raises:
+        DataError: a folder cannot be used, or an image set is not known.
+    """
+    unknown = [name for name in arguments.sets if name not in SETS]
+    if unknown:
+        raise DataError(f"unknown image sets {', '.join(unknown)}; expected some of {', '.join(SETS)}")
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for row in measure(arguments):
+        rows.append(asdict(row))
+        print(
+            f"{row.folder}, {row.shots} shots, {row.queries}: {row.classifier} {row.accuracy:.2%} ± {row.ci95:.2%}",
+            flush=True,
+        )
+    frame = pd.DataFrame(rows)
+    frame.to_csv(arguments.output / "classifiers.csv", index=False)
+    text = report(frame)
+    (arguments.output / "classifiers.md").write_text(text, encoding="utf-8")
+    print(text)
+    return frame
+
+
+def main() -> int:
+    """Parse and run."""
+    try:
+        run(tyro.cli(Arguments, description=__doc__, use_underscores=True))
+    except DataError as error:
+        print(f"classifiers: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
