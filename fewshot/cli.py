@@ -27,6 +27,7 @@ COMMANDS = {
     "doctor": "what this machine has, and what is missing",
     "cache": "info or clear: the embeddings kept on disk",
 }
+SHARED = ("train", "predict")  # what several processes, started by torchrun, do together; one does the others
 DONE, FAILED, USAGE, INCOMPLETE = 0, 1, 2, 3
 
 
@@ -66,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[0] not in COMMANDS:
         print(f"fewshot: there is no command {arguments[0]!r}\n\n{usage()}", file=sys.stderr)
         return USAGE
+    if arguments[0] not in SHARED and os.environ.get("RANK", "0") != "0":
+        return DONE
     return _guarded(arguments[0], arguments[1:])
 
 

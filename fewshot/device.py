@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import Literal
 
 import torch
@@ -20,7 +21,10 @@ def resolve_device(device: str = "auto") -> torch.device:
         UsageError: the device is not known to torch, or not on this machine.
     """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        own = os.environ.get("LOCAL_RANK")  # of several processes each has a GPU of its own
+        return torch.device("cuda") if own is None else torch.device("cuda", int(own) % torch.cuda.device_count())
     try:
         resolved = torch.device(device)
         torch.empty(1, device=resolved)

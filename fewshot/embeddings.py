@@ -142,6 +142,11 @@ def cache_space(encoder: VisionEncoder, precision: Precision, size: int) -> byte
     return hashlib.sha256("|".join(parts).encode()).digest()
 
 
+def picture_digest(data: bytes) -> bytes:
+    """What stands for a picture file's bytes, in cache keys and where repeated pictures are recognised."""
+    return hashlib.sha256(data).digest()[:20]
+
+
 def _repeat(found: Embeddings, twins: list[tuple[int, int]]) -> None:
     """Rows with the bytes of an earlier row get what that one got."""
     for row, twin in twins:
@@ -172,7 +177,7 @@ class _Reader:
             data = self._read(self._items[row])
         except UnreadableImage as error:
             return _Read(row, problem=str(error)), b""
-        digest = hashlib.sha256(data).digest()[:20]
+        digest = picture_digest(data)
         first = self._first.setdefault(digest, row)  # one operation, so threads cannot both be first
         return (self._space + digest if first == row else _Read(row, twin=first)), data
 

@@ -79,6 +79,7 @@ def predict(
     workers: int | None = None,
     cache: EmbeddingCache | None = None,
     progress: Progress | None = None,
+    embed: Callable[..., Embeddings | None] = embed_images,
 ) -> Prediction:
     """Name the query pictures of every task below `test_dir`.
 
@@ -92,14 +93,14 @@ def predict(
         seed: of the adapter's augmentation.
         truth, find_truth: see `episodes.read_task_directory`.
         precision, workers, cache, progress: see `fewshot.embed_images`.
+        embed: what is called in its place.
 
     Raises:
         DataError: no tasks, or a task without support or query.
     """
     table, episodes = read_task_directory(test_dir, truth, find_truth=find_truth)
-    embeddings = embed_images(
-        encoder, table.items, precision=precision, workers=workers, cache=cache, progress=progress
-    )
+    embeddings = embed(encoder, table.items, precision=precision, workers=workers, cache=cache, progress=progress)
+    assert embeddings is not None  # this is the process that gets them
     texts = class_text(table.class_names) if class_text is not None else None
 
     def scorer(features: Embeddings) -> FeatureScorer:

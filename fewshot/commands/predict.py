@@ -23,6 +23,7 @@ from fewshot.commands.common import (
 if TYPE_CHECKING:
     import pandas as pd
 
+    from fewshot.classifiers import Classifier
     from fewshot.commands.common import LoadedEncoder
     from fewshot.predict import Prediction
 
@@ -51,9 +52,8 @@ class Options(WithClassifier):
 def run(options: Options) -> int:
     """Predict, and write the CSV; 3 where some picture could not be read."""
     from episodes import write_predictions
-    from fewshot.adaptation import build_adapter
     from fewshot.classifiers import build_classifier
-    from fewshot.predict import predict, reject
+    from fewshot.predict import reject
     from fewshot.report import write_prediction_report
 
     columns = _checked_columns(options)
@@ -64,22 +64,9 @@ def run(options: Options) -> int:
         known = None  # measured without adaptation, it says nothing about the adapted encoder
     threshold = _threshold(options, known)
     classifier = build_classifier(options.classifier, statistics=statistics_for(options, loaded))
-    # The answers never look at the truth; a page that people read shows it where it is there.
-    with console.bar("pictures") as advance:
-        prediction = predict(
-            options.test_dir,
-            loaded.encoder,
-            classifier,
-            temperature=known["temperature"] if known else 1.0,
-            adapter=build_adapter(options.adapt) if options.adapt else None,
-            seed=options.seed,
-            class_text=lambda names: texts_for(options, loaded, [options.classifier], names),
-            find_truth=options.report is not None,
-            precision=options.precision,
-            workers=options.workers,
-            cache=options.cache,
-            progress=advance,
-        )
+    prediction = _predict(options, loaded, classifier, known["temperature"] if known else 1.0)
+    if prediction is None:
+        return 0
     if prediction.table.passed_over.summary():
         console.line(prediction.table.passed_over.summary())
     name_problems(prediction, options)
@@ -99,6 +86,35 @@ def run(options: Options) -> int:
         console.line(f"report: {options.report}")
     _report_result(options, loaded, prediction, frame, known, threshold)
     return 3 if prediction.embeddings.problems else 0
+
+
+def _predict(options: Options, loaded: LoadedEncoder, classifier: Classifier, temperature: float) -> Prediction | None:
+    """The answers; None in all but the first of several processes, which only help with the embedding."""
+    from episodes import read_task_directory
+    from fewshot.adaptation import build_adapter
+    from fewshot.predict import predict
+    from fewshot.sharing import embed_shared, process_group, rank_and_world
+
+    how: Any = {"precision": options.precision, "workers": options.workers, "cache": options.cache}
+    with process_group(), options.console.bar("pictures") as advance:
+        if rank_and_world()[0] > 0:
+            table, _ = read_task_directory(options.test_dir, find_truth=False)
+            embed_shared(loaded.encoder, table.items, **how)
+            return None
+        # The answers never look at the truth; a page that people read shows it where it is there.
+        return predict(
+            options.test_dir,
+            loaded.encoder,
+            classifier,
+            temperature=temperature,
+            adapter=build_adapter(options.adapt) if options.adapt else None,
+            seed=options.seed,
+            class_text=lambda names: texts_for(options, loaded, [options.classifier], names),
+            find_truth=options.report is not None,
+            progress=advance,
+            embed=embed_shared,
+            **how,
+        )
 
 
 def _checked_columns(options: Options) -> list[str]:
