@@ -46,7 +46,8 @@ def decode(data: bytes, at_least: int | None = None) -> Image.Image:
         if at_least is not None and image.format == "JPEG":
             image.draft(None, (at_least, at_least))
         image.load()
-        return to_rgb(ImageOps.exif_transpose(image))
+        ImageOps.exif_transpose(image, in_place=True)  # the other way copies every picture
+        return to_rgb(image)
     except UnidentifiedImageError as error:
         raise UnreadableImage("not a picture in a known format") from error
     except Exception as error:  # Pillow's decoders raise many kinds on broken files
