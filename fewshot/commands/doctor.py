@@ -14,6 +14,8 @@ _PACKAGES = (
     "torch",
     "torchvision",
     "clip-anytorch",
+    "open_clip_torch",
+    "timm",
     "numpy",
     "pandas",
     "pillow",

@@ -23,7 +23,7 @@ from torch import Tensor
 from episodes.errors import DataError
 from episodes.files import atomic_write
 from fewshot.classifiers.base import Statistics
-from fewshot.encoders import visual_from_state
+from fewshot.encoders import encoder_from_state
 from fewshot.encoders.base import VisionEncoder
 from fewshot.heads import ResidualClassifier
 
@@ -91,7 +91,7 @@ class Checkpoint:
     def untouched_encoder(self) -> VisionEncoder:
         """A new encoder with the weights from before tuning."""
         state = {**self.encoder.state_dict(), **self._original}
-        return visual_from_state(state, self.backbone).to(self.encoder.device)
+        return encoder_from_state(state, self.backbone).to(self.encoder.device)
 
     @property
     def calibration(self) -> dict[str, dict[str, Any]]:
@@ -167,7 +167,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
             f"{config['settings']['train_data']} --output {path} --resume"
         )
     tensors, _ = load_tensors(path / MODEL)
-    encoder = visual_from_state(_part(tensors, "encoder."), config["backbone"]).to(device)
+    encoder = encoder_from_state(_part(tensors, "encoder."), config["backbone"]).to(device)
     weights = _part(tensors, "classifier.")
     try:
         classifier = ResidualClassifier(encoder.embed_dim, len(config["class_names"]), config["settings"]["dropout"])

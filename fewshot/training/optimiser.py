@@ -11,6 +11,9 @@ from torch import nn
 from fewshot.training.config import TrainConfig
 from fewshot.training.model import EpisodicModel
 
+# Of class and position, in CLIP's names and in timm's.
+_EMBEDDINGS = ("positional_embedding", "class_embedding", "pos_embed", "cls_token", "reg_token")
+
 
 def parameter_groups(model: EpisodicModel, config: TrainConfig) -> list[dict[str, Any]]:
     """Parameters by learning rate and decay; frozen ones are left out.
@@ -23,7 +26,7 @@ def parameter_groups(model: EpisodicModel, config: TrainConfig) -> list[dict[str
         if not parameter.requires_grad:
             continue
         part = "visual" if name.startswith("encoder.") else "classifier"
-        decays = parameter.ndim >= 2 and not name.endswith(("positional_embedding", "class_embedding"))
+        decays = parameter.ndim >= 2 and not name.endswith(_EMBEDDINGS)
         peak = config.visual_lr if part == "visual" else config.classifier_lr
         key = f"{part}{'' if decays else ' without decay'}"
         group = groups.setdefault(

@@ -1,0 +1,112 @@
+"""Weights files of open_clip and timm: fetched from the Hugging Face hub by its own client, found again without a network.
+
+They lie below the same folder as OpenAI's weights, as the hub's client arranges them. Only `fetch` uses the network.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from episodes.errors import DataError, UsageError
+from fewshot.encoders.download import default_root, sha256_of
+
+
+@dataclass(frozen=True)
+class HubWeights:
+    """Where the weights of a backbone are published.
+
+    Attributes:
+        backbone: as the command line names it, such as "timm:resnet18.a1_in1k".
+        repository: on the hub, `owner/name`.
+        files: names that the weights may have there, the preferred one first.
+    """
+
+    backbone: str
+    repository: str
+    files: tuple[str, ...]
+
+
+def import_extra(module: str, package: str) -> Any:
+    """An optional library.
+
+    Raises:
+        UsageError: it is not installed; the message says how to install it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UsageError(
+            f"this backbone needs the package {package}, which cannot be imported ({error}). Install it with: pip install {package}"
+        ) from error
+
+
+def find(weights: HubWeights, download_root: str | Path | None = None) -> Path:
+    """The weights file on this machine; never looks elsewhere.
+
+    Raises:
+        DataError: it was not downloaded; the message gives the command.
+    """
+    hub = import_extra("huggingface_hub", "huggingface_hub")
+    root = Path(download_root or default_root())
+    for name in weights.files:
+        found = hub.try_to_load_from_cache(weights.repository, name, cache_dir=root)
+        if isinstance(found, str) and Path(found).is_file():
+            return Path(found)
+    place = f" --download_root {root}" if download_root else ""
+    raise DataError(
+        f"the weights of {weights.backbone} are not on this machine: expected {' or '.join(weights.files)} of {weights.repository} below "
+        f"{root}. Fetch them with: fewshot download --model_name {weights.backbone}{place}   (nothing is downloaded unasked; the "
+        "built-in encoder needs no download: --backbone tiny)"
+    )
+
+
+def fetch(
+    weights: HubWeights, download_root: str | Path | None = None, *, mirror: str | None = None, quiet: bool = False
+) -> Path:
+    """Download the weights, continued where an earlier attempt broke off, and verify the SHA-256 that the hub gives for them.
+
+    Args:
+        weights: which.
+        download_root: the folder; OpenAI's weights lie there too.
+        mirror: address of a server that answers as the hub does.
+        quiet: no bar.
+
+    Raises:
+        DataError: the network, the server or the file failed.
+    """
+    hub = import_extra("huggingface_hub", "huggingface_hub")
+    if quiet:
+        hub.utils.disable_progress_bars()
+    root = Path(download_root or default_root())
+    for name in weights.files:
+        try:
+            path = hub.hf_hub_download(weights.repository, name, cache_dir=root, endpoint=mirror)
+        except Exception as error:  # the client's own errors, those of its HTTP library, and of the disk
+            absent = isinstance(error, hub.errors.EntryNotFoundError)
+            if absent and not isinstance(error, hub.errors.LocalEntryNotFoundError):
+                continue
+            raise DataError(
+                f"could not download {name} of {weights.repository}: {' '.join(str(error).split())[:300]}. Without a network, run the "
+                f"command on another machine and copy what it puts below {root}; try a mirror of the hub with --mirror URL, or use the "
+                "built-in encoder with --backbone tiny"
+            ) from error
+        return _verified(Path(path))
+    raise DataError(f"{weights.repository} holds none of {', '.join(weights.files)}; choose another model or tag")
+
+
+def _verified(path: Path) -> Path:
+    """The hub's client names a large file by its SHA-256; compare where it did."""
+    blob = path.resolve()
+    if re.fullmatch(r"[0-9a-f]{64}", blob.name):
+        found = sha256_of(blob)
+        if found != blob.name:
+            path.unlink()
+            blob.unlink(missing_ok=True)
+            raise DataError(
+                f"{path}: has SHA-256 {found}, the hub says {blob.name}; it was deleted. Run the command again"
+            )
+    return path
