@@ -50,10 +50,10 @@ class Common:
 
     @property
     def console(self) -> Console:
-        """Progress, unless it is to be quiet."""
+        """Progress, unless it is to be quiet; of several processes the first one tells it."""
         from fewshot.console import Console
 
-        return Console(self.quiet or self.json)
+        return Console(self.quiet or self.json or os.environ.get("RANK", "0") != "0")
 
     @property
     def cache(self) -> EmbeddingCache | None:
