@@ -109,7 +109,11 @@ def _queries(batch: EpisodeBatch, scores: Any) -> tuple[Any, tuple[Int64Array, I
     mask = batch.query_mask
     if bool(mask.all()):
         task = np.repeat(np.arange(len(batch)), mask.shape[1])
-        return scores.reshape(mask.size, scores.shape[-1]), (task, batch.query.reshape(-1), batch.query_labels.reshape(-1))
+        return scores.reshape(mask.size, scores.shape[-1]), (
+            task,
+            batch.query.reshape(-1),
+            batch.query_labels.reshape(-1),
+        )
     return scores[mask], (np.nonzero(mask)[0], batch.query[mask], batch.query_labels[mask])
 
 

@@ -1,5 +1,7 @@
 """Numbers that may be ranges, as the command line and the samplers take them."""
 
+import operator
+
 from episodes.errors import UsageError
 
 IntRange = int | str | tuple[int, int]
@@ -11,15 +13,10 @@ def parse_range(value: IntRange, name: str) -> int | tuple[int, int]:
     Raises:
         UsageError: it is none of these, or the range is empty or below 1.
     """
+    given = value.split("-") if isinstance(value, str) else [value] if not isinstance(value, (tuple, list)) else value
     try:
-        parts = (
-            [int(p) for p in value.split("-")]
-            if isinstance(value, str)
-            else [*value]
-            if isinstance(value, tuple)
-            else [value]
-        )
-    except ValueError:
+        parts = [int(part) if isinstance(part, str) else operator.index(part) for part in given]
+    except (TypeError, ValueError):
         parts = []
     if len(parts) not in (1, 2) or parts[0] < 1 or parts[-1] < parts[0]:
         raise UsageError(f"{name} is {value!r}: expected a whole number such as 5, or a range such as 5-20")

@@ -17,7 +17,10 @@ from episodes.keyed import START, Int64Array, UInt64Array, bounded, fold, partia
 from episodes.table import ImageTable
 
 _NAMED = 8
-_AHEAD = 64  # episodes
+_AHEAD, _AHEAD_PICTURES = (
+    64,
+    50_000,
+)  # episodes drawn at a time where one is asked for after the other, and pictures at most
 # Purposes keep draws apart: a change of the shot moves no class and no query.
 _WAY, _SHOT, _CLASSES, _PICTURES, _BALANCE = range(5)
 
@@ -76,10 +79,7 @@ class EpisodeSampler(Sequence[Episode]):
         if len(self.eligible) < self.ways[1]:
             raise DataError(self._explain_too_few())
         self._starts, self._order = table.grouping
-        self._ahead: tuple[int, EpisodeBatch | None] = (
-            0,
-            None,
-        )  # number of the first of the episodes drawn last, and these
+        self._drawn: tuple[object, int, EpisodeBatch] | None = None  # settings, first number and episodes drawn last
 
     def __len__(self) -> int:
         return self.episodes
@@ -96,13 +96,28 @@ class EpisodeSampler(Sequence[Episode]):
             position += len(self)
         if not 0 <= position < len(self):
             raise IndexError(f"episode {index} of {len(self)}")
-        first, ahead = self._ahead
-        past = first + len(ahead or ())
-        if ahead is None or not first <= position < past:
+        settings = (
+            self.seed,
+            self.ways,
+            self.shots,
+            self.queries,
+            self.max_shots,
+            self.shots_per_class,
+            self.query_balance,
+        )
+        drawn = self._drawn if self._drawn is not None and self._drawn[0] == settings else None
+        if drawn is None or not drawn[1] <= position < drawn[1] + len(drawn[2]):
             # Who asks for one episode after the other gets them from batches, where one costs a fraction.
-            stop = min(position + _AHEAD, len(self)) if position == past else position + 1
-            first, ahead = self._ahead = position, self.batch(position, stop)
-        return ahead.episode(position - first)
+            follows = drawn is not None and position == drawn[1] + len(drawn[2])
+            pictures = self.ways[1] * (self.max_shots + self.queries)
+            stop = (
+                min(position + max(1, min(_AHEAD, _AHEAD_PICTURES // pictures)), len(self)) if follows else position + 1
+            )
+            drawn = self._drawn = settings, position, self.batch(position, stop)
+        return drawn[2].episode(position - drawn[1])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_drawn": None}  # what was drawn last is not worth sending to another process
 
     def batch(self, start: int, stop: int) -> EpisodeBatch:
         """Episodes ``start`` to ``stop`` (exclusive) stacked: the same as those of ``sampler[i]``.

@@ -21,7 +21,7 @@ import pandas as pd
 import tyro
 
 from episodes import paired_difference, read_class_folders
-from episodes.errors import DataError
+from episodes.errors import DataError, UsageError
 from fewshot.classifiers import CLASSIFIER_NAMES, TEXT, TRANSDUCTIVE, ImbalanceWarning, build_classifier
 from fewshot.device import resolve_device
 from fewshot.embeddings import embed_images
@@ -95,6 +95,11 @@ def measure(arguments: Arguments) -> Iterator[Row]:
         for folder in SETS[data]:
             table = read_class_folders(arguments.data / folder)
             embeddings = embed_images(encoder, table.items)
+            for row, problem in embeddings.problems.items():
+                print(
+                    f"warning: {table.items[row]}: cannot be read ({problem}); as a query it counts as wrong",
+                    file=sys.stderr,
+                )
             texts = class_texts(table.class_names, arguments.backbone) if set(names) & set(TEXT) else None
             for queries, group in _sets(arguments, folder):
                 base: EvaluationRow | None = None
@@ -230,9 +235,9 @@ def main() -> int:
     """Parse and run."""
     try:
         run(tyro.cli(Arguments, description=__doc__, use_underscores=True))
-    except DataError as error:
+    except (DataError, UsageError) as error:
         print(f"classifiers: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
     return 0
 
 

@@ -88,6 +88,8 @@ def train(arguments: Arguments) -> Path:
     if arguments.resume:
         run.load(checkpoint)
     if arguments.from_share is not None:
+        if not arguments.resume or not 0 <= arguments.from_share < 1:
+            raise ValueError(f"--from_share {arguments.from_share}: expected a share from 0 to below 1, with --resume")
         run.budget = Budget(share=arguments.from_share)
     output.mkdir(parents=True, exist_ok=True)
     fit(run, output, validation.to(arguments.device), arguments.log_every)

@@ -121,7 +121,7 @@ class EmbeddingCache:
         except (sqlite3.Error, OSError) as error:
             self._give_up(error)
             return {}
-        return {key: np.frombuffer(value, dtype="<f4") for key, value in rows}
+        return {key: np.frombuffer(value, dtype="<f4") for key, value in rows if len(value) % 4 == 0}
 
     def put(self, entries: Mapping[bytes, npt.NDArray[np.float32]]) -> None:
         """Store vectors (D,) by key, in one transaction."""

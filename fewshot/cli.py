@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 from episodes.errors import DataError, UsageError
+from fewshot.ranks import rank_and_world
 
 COMMANDS = {
     "train": "fine-tune a backbone on class folders, episode by episode",
@@ -22,7 +23,7 @@ COMMANDS = {
     "evaluate": "few-shot accuracy with its interval, on class folders or on tasks with a truth.csv",
     "make-tasks": "write a directory of tasks, with its truth, from class folders",
     "score": "accuracy of a result CSV against a truth CSV",
-    "download": "fetch the weights of one of OpenAI's CLIP models",
+    "download": "fetch the weights of a CLIP, open_clip or timm model",
     "demo": "draw pictures, train, predict and score: the whole job without a download",
     "doctor": "what this machine has, and what is missing",
     "cache": "info or clear: the embeddings kept on disk",
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[0] not in COMMANDS:
         print(f"fewshot: there is no command {arguments[0]!r}\n\n{usage()}", file=sys.stderr)
         return USAGE
-    if arguments[0] not in SHARED and os.environ.get("RANK", "0") != "0":
+    if arguments[0] not in SHARED and rank_and_world()[0] > 0:
         return DONE
     return _guarded(arguments[0], arguments[1:])
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from typing import Literal
 
 import torch
 
 from episodes.errors import UsageError
+from fewshot.ranks import local_rank
 
 Precision = Literal["auto", "32", "bf16", "16"]
 _DTYPES = {"bf16": torch.bfloat16, "16": torch.float16}
@@ -21,10 +21,9 @@ def resolve_device(device: str = "auto") -> torch.device:
         UsageError: the device is not known to torch, or not on this machine.
     """
     if device == "auto":
-        if not torch.cuda.is_available():
-            return torch.device("cpu")
-        own = os.environ.get("LOCAL_RANK")  # of several processes each has a GPU of its own
-        return torch.device("cuda") if own is None else torch.device("cuda", int(own) % torch.cuda.device_count())
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and torch.cuda.is_available() and (own := local_rank()) is not None:
+        device = f"cuda:{own % torch.cuda.device_count()}"  # of several processes each has a GPU of its own
     try:
         resolved = torch.device(device)
         torch.empty(1, device=resolved)

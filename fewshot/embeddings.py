@@ -28,6 +28,7 @@ from fewshot.lanes import ARITHMETIC, Lanes, default_batch_size, embed_pictures
 
 Progress = Callable[[int, int], None]  # pictures done, pictures in all
 _CHUNK = 32  # pictures a thread takes at a time, where there are many: enough to hide the cost of handing over
+_HELD_BYTES = 16 << 20  # of files that a thread holds before it decodes them
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +90,7 @@ def embed_images(
         raise DataError("there are no pictures to embed")
     size = batch_size or default_batch_size(encoder)
     space = cache_space(encoder, precision, size) if cache is not None else b""
-    reader = _Reader(items, read, encoder.image_size, cache, space)
+    reader = _Reader(encoder, items, read, cache, space)
     found = Embeddings(
         torch.zeros(len(items), encoder.embed_dim), torch.ones(len(items), dtype=torch.bool), problems={}, computed=0
     )
@@ -159,17 +160,35 @@ class _Reader:
     """Reads, recognises and decodes pictures; called from several threads."""
 
     def __init__(
-        self, items: Sequence[Any], read: Callable[[Any], bytes], size: int, cache: EmbeddingCache | None, space: bytes
+        self,
+        encoder: VisionEncoder,
+        items: Sequence[Any],
+        read: Callable[[Any], bytes],
+        cache: EmbeddingCache | None,
+        space: bytes,
     ) -> None:
-        self._items, self._read, self._size, self._cache, self._space = items, read, size, cache, space
+        self._items, self._read, self._cache, self._space = items, read, cache, space
+        self._size, self._width = encoder.image_size, encoder.embed_dim
         self._first: dict[bytes, int] = {}  # digest -> row that stands for these bytes
 
     def __call__(self, rows: range) -> list[_Read]:
         """What there is to know of some rows, in their order."""
-        got = [self._look(row) for row in rows]
-        keys = [key for key, _ in got if isinstance(key, bytes)]
-        known = self._cache.get_many(keys) if self._cache is not None else {}
-        return [self._decoded(row, key, data, known) for row, (key, data) in zip(rows, got, strict=True)]
+        got: list[_Read] = []
+        waiting: list[tuple[int, bytes | _Read, bytes]] = []
+        held = 0
+        for row in rows:
+            waiting.append((row, *self._look(row)))
+            held += len(waiting[-1][2])
+            if held > _HELD_BYTES or row == rows[-1]:
+                got += self._finish(waiting)
+                waiting, held = [], 0
+        return got
+
+    def _finish(self, waiting: list[tuple[int, bytes | _Read, bytes]]) -> list[_Read]:
+        keys = [key for _, key, _ in waiting if isinstance(key, bytes)]
+        found = self._cache.get_many(keys) if self._cache is not None else {}
+        known = {key: vector for key, vector in found.items() if len(vector) == self._width}
+        return [self._decoded(*entry, known) for entry in waiting]
 
     def _look(self, row: int) -> tuple[bytes | _Read, bytes]:
         """(cache key, the file's bytes), or what is known already in place of the key."""
@@ -179,7 +198,7 @@ class _Reader:
             return _Read(row, problem=str(error)), b""
         digest = picture_digest(data)
         first = self._first.setdefault(digest, row)  # one operation, so threads cannot both be first
-        return (self._space + digest if first == row else _Read(row, twin=first)), data
+        return (self._space + digest, data) if first == row else (_Read(row, twin=first), b"")
 
     def _decoded(
         self, row: int, key: bytes | _Read, data: bytes, known: Mapping[bytes, npt.NDArray[np.float32]]
@@ -202,7 +221,7 @@ def _in_threads(reader: _Reader, n: int, workers: int) -> Iterator[_Read]:
         try:
             for start in range(0, n, chunk):
                 window.append(pool.submit(reader, range(start, min(start + chunk, n))))
-                if len(window) > 2 * workers + 2:
+                if len(window) > workers + 2:
                     yield from window.popleft().result()
             while window:
                 yield from window.popleft().result()

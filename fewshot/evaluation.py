@@ -100,7 +100,7 @@ def read_episode_sets(
     """The episodes to evaluate on: sampled from class folders, or read from tasks with a truth.csv.
 
     `ways` and `shots` are numbers or ranges, such as "5-20". All settings share `max_shots`, so that shots nest and queries
-    stay the same. For tasks the settings of sampling are not looked at. `query_balance` is the concentration of a Dirichlet
+    stay the same. For tasks the settings of sampling have no effect. `query_balance` is the concentration of a Dirichlet
     distribution over the classes that divides the queries; None gives each class the same number.
 
     Raises:
@@ -232,8 +232,12 @@ def compare(rows: Sequence[EvaluationRow], first: str, second: str) -> list[Comp
         by_classifier = first in {r.classifier for r in rows}
         return (*same, row.encoder) if by_classifier else (*same, row.classifier)
 
-    others = {setting(row): row for row in named(second)}
-    pairs = [(row, others[setting(row)]) for row in named(first) if setting(row) in others]
+    ours, theirs = named(first), named(second)
+    if "untouched" in (first, second):  # of the backbone that it is compared with, where there are several
+        known = {row.backbone for row in (theirs if first == "untouched" else ours)}
+        ours, theirs = ([row for row in rows if row.backbone in known] for rows in (ours, theirs))
+    others = {setting(row): row for row in theirs}
+    pairs = [(row, others[setting(row)]) for row in ours if setting(row) in others]
     if not pairs or any(a is b for a, b in pairs):
         raise UsageError(f"--compare {first!r} {second!r}: give two classifiers, or two encoders, that differ")
     return [Comparison(a, b, paired_difference(a.results, b.results)) for a, b in pairs]

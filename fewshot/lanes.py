@@ -6,6 +6,7 @@ without a barrier, and the bits of a result depend neither on how many cores the
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -39,6 +40,37 @@ def embed_pictures(encoder: VisionEncoder, pictures: Tensor) -> Tensor:
     return embeddings
 
 
+class _Callers:
+    """Keeps the threads that feed lanes to one core: they only copy, and helpers of theirs would wait at the lanes' expense.
+
+    How many threads torch uses is of the process as well as of the thread, so lanes that overlap must not take each other's
+    one for the usual number.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._usual = threading.Lock(), 0, 1
+
+    def usual(self) -> int:
+        """How many threads torch uses where no lanes are open."""
+        with self._lock:
+            return self._usual if self._inside else torch.get_num_threads()
+
+    def enter(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._usual = torch.get_num_threads()
+            self._inside += 1
+            torch.set_num_threads(1)
+
+    def leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            torch.set_num_threads(self._usual)  # also what threads yet to be started begin with
+
+
+_CALLERS = _Callers()
+
+
 class Lanes(Generic[Tag]):
     """Collects values one by one, runs them in padded batches of B, and hands each result to `sink`.
 
@@ -67,7 +99,7 @@ class Lanes(Generic[Tag]):
         self._encoder, self._forward, self._sink, self._size = encoder, forward, sink, size
         self._precision = resolve_precision(precision, encoder.device)
         self._on_cpu = encoder.device.type == "cpu"
-        self._threads = torch.get_num_threads()
+        self._threads = _CALLERS.usual()
         self._lanes = max(1, min(self._threads, -(-expected // size))) if self._on_cpu else 1
         self._pool: ThreadPoolExecutor | None = None
         self._copy: VisionEncoder | None = None
@@ -78,7 +110,7 @@ class Lanes(Generic[Tag]):
 
     def __enter__(self) -> Lanes[Tag]:
         if self._on_cpu:
-            torch.set_num_threads(1)  # the caller only copies; helpers of its thread would wait at the lanes' expense
+            _CALLERS.enter()
         return self
 
     def __exit__(
@@ -90,10 +122,12 @@ class Lanes(Generic[Tag]):
                 while self._running:
                     self._deliver()
         finally:
-            if self._pool is not None:
-                self._pool.shutdown(cancel_futures=True)
-            if self._on_cpu:
-                torch.set_num_threads(self._threads)  # also what threads yet to be started begin with
+            try:
+                if self._pool is not None:
+                    self._pool.shutdown(cancel_futures=True)
+            finally:
+                if self._on_cpu:
+                    _CALLERS.leave()
 
     def add(self, tag: Tag, value: Tensor) -> None:
         """Take one value, copied; blocks while every lane is busy and has its next batch waiting."""

@@ -14,25 +14,31 @@ from typing import Any
 import torch
 from torch import distributed
 
+from episodes.errors import DataError, UsageError
 from fewshot.embeddings import Embeddings, embed_images, picture_digest
 from fewshot.encoders.base import VisionEncoder
 from fewshot.images import UnreadableImage, read_bytes
 from fewshot.lanes import default_batch_size
+from fewshot.ranks import rank_and_world
 
 _Share = tuple[list[int], Embeddings | None]  # rows, and their embeddings
 
 
-def rank_and_world() -> tuple[int, int]:
-    """This process's number and how many there are: (0, 1) without torchrun."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-
-
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Connects the processes; nothing where there is one."""
-    if rank_and_world()[1] == 1:
+    """Connects the processes; nothing where there is one.
+
+    Raises:
+        UsageError: there are said to be several, but not where they meet.
+    """
+    world = rank_and_world()[1]
+    if world == 1:
         yield
         return
+    if "MASTER_ADDR" not in os.environ:
+        raise UsageError(
+            f"WORLD_SIZE is {world}, but MASTER_ADDR is not set: start the processes with torchrun, or unset WORLD_SIZE"
+        )
     distributed.init_process_group("gloo", timeout=datetime.timedelta(days=1))  # as long as the slowest share takes
     try:
         yield
@@ -54,7 +60,7 @@ def embed_shared(
     those of `embed_images`.
     """
     rank, world = rank_and_world()
-    if world == 1:
+    if world == 1 or len(items) == 0:
         return embed_images(encoder, items, batch_size=batch_size, read=read, **settings)
     size = batch_size or default_batch_size(encoder)
     stands_for = _stand_ins(items, read, rank, world)
@@ -62,8 +68,18 @@ def embed_shared(
     mine = [row for place, row in enumerate(distinct) if place // size % world == rank]
     part = embed_images(encoder, [items[r] for r in mine], batch_size=size, read=read, **settings) if mine else None
     shares: list[Any] | None = [None] * world if rank == 0 else None
-    distributed.gather_object((mine, part), shares)
+    with _others_may_fail():
+        distributed.gather_object((mine, part), shares)
     return _merged(shares, stands_for, encoder.embed_dim) if shares is not None else None
+
+
+@contextmanager
+def _others_may_fail() -> Iterator[None]:
+    """The process that failed says why; the others need no trace back."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise DataError("another process has failed; its message says why") from error
 
 
 def _stand_ins(items: Sequence[Any], read: Callable[[Any], bytes], rank: int, world: int) -> list[int]:
@@ -75,7 +91,8 @@ def _stand_ins(items: Sequence[Any], read: Callable[[Any], bytes], rank: int, wo
         except UnreadableImage:
             continue
     parts: list[Any] = [None] * world
-    distributed.all_gather_object(parts, own)
+    with _others_may_fail():
+        distributed.all_gather_object(parts, own)
     digests: dict[int, bytes] = {row: digest for part in parts for row, digest in part.items()}
     first: dict[bytes, int] = {}
     return [first.setdefault(digests[row], row) if row in digests else row for row in range(len(items))]

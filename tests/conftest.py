@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from fewshot.encoders._clip_import import import_clip_model
+from fewshot.training.config import TrainConfig
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +81,27 @@ def class_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def other_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight other classes of ten pictures; treat it as read-only."""
     return write_pictures(tmp_path_factory.mktemp("pictures") / "other", 8, 10, seed=1, offset=20)
+
+
+@pytest.fixture
+def small_run(vit_file: Path, class_folders: Path, other_folders: Path, tmp_path: Path) -> TrainConfig:
+    """Settings of a run of seconds on the little transformer."""
+    return TrainConfig(
+        train_data=class_folders,
+        val_data=other_folders,
+        output=tmp_path / "run",
+        backbone=str(vit_file),
+        unfreeze_blocks=1,
+        epochs=2,
+        batch_size=24,
+        queries=2,
+        visual_lr=1e-3,
+        val_queries=4,
+        val_episodes=40,
+        workers=0,
+        precision="32",
+        quiet=True,
+    )
 
 
 @pytest.fixture

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 import shutil
 import sqlite3
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch import Tensor
 
 from episodes.errors import DataError
 from fewshot.cache import EmbeddingCache
 from fewshot.embeddings import embed_images
 from fewshot.encoders import VisionEncoder, load_encoder
+from fewshot.lanes import Lanes, embed_pictures
 
 
 @pytest.fixture
@@ -120,6 +125,67 @@ def test_cache_never_meets_another_encoder_precision_or_picture(
     with torch.no_grad():
         encoder.visual.proj[0, 0] += 1e-3
     assert embed_images(encoder, [picture], cache=cache, precision="32").computed == 1
+
+
+def test_a_cached_value_of_another_length_is_computed_anew(
+    encoder: VisionEncoder, paths: list[Path], tmp_path: Path
+) -> None:
+    cache = EmbeddingCache(tmp_path / "cache.sqlite")
+    whole = embed_images(encoder, paths, cache=cache)
+    connection = sqlite3.connect(tmp_path / "cache.sqlite")
+    keys = [key for (key,) in connection.execute("SELECT key FROM embeddings ORDER BY key LIMIT 2")]
+    for key, value in zip(keys, (b"abc", b"abcd"), strict=True):
+        connection.execute("UPDATE embeddings SET value = ? WHERE key = ?", (value, key))
+    connection.commit()
+    connection.close()
+    again = embed_images(encoder, paths, cache=EmbeddingCache(tmp_path / "cache.sqlite"))
+    assert again.computed == 2 and torch.equal(again.features, whole.features)
+
+
+class Watched(bytes):
+    """Bytes that count how many of them there are at a time."""
+
+    now = most = 0
+
+    def __init__(self, _: bytes) -> None:
+        Watched.now += 1
+        Watched.most = max(Watched.most, Watched.now)
+
+    def __del__(self) -> None:
+        Watched.now -= 1
+
+
+def test_large_files_are_decoded_before_many_are_held(encoder: VisionEncoder) -> None:
+    def read(item: int) -> bytes:  # 12 MB each: a thread may hold two, not thirty-two
+        buffer = io.BytesIO()
+        Image.new("RGB", (2000, 2000), (item, 0, 0)).save(buffer, "BMP")
+        return Watched(buffer.getvalue())
+
+    found = embed_images(encoder, list(range(150)), workers=1, read=read)
+    assert found.computed == 150 and 1 <= Watched.most <= 4
+
+
+def test_lanes_that_overlap_leave_the_usual_number_of_threads(encoder: VisionEncoder) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        kept: list[Tensor] = []
+        picture = torch.zeros(3, encoder.image_size, encoder.image_size, dtype=torch.uint8)
+        with Lanes(encoder, embed_pictures, lambda _, v: kept.append(v), size=2, expected=9) as outer:
+            outer.add(0, picture)
+            inner = Lanes(encoder, embed_pictures, lambda _, v: kept.append(v), size=2, expected=9)
+            assert inner._lanes == outer._lanes == 3
+            with ThreadPoolExecutor(1) as pool:  # begun inside, ended outside
+                pool.submit(inner.__enter__).result()
+                pool.submit(inner.add, 0, picture).result()
+                with pytest.raises(KeyError), Lanes(encoder, embed_pictures, lambda _, v: None, size=2, expected=2):
+                    raise KeyError
+                pool.submit(inner.__exit__, None, None, None).result()
+        assert torch.get_num_threads() == 3 and len(kept) == 2
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_corrupt_cache_degrades_to_computing_with_one_warning(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,13 +12,15 @@ from pathlib import Path
 import pytest
 
 from episodes import EpisodeSampler, read_class_folders, write_task_directory
+from tests.conftest import write_pictures
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARES = """
 import json, sys
 from pathlib import Path
 from fewshot import embed_images, load_encoder
-from fewshot.sharing import embed_shared, process_group, rank_and_world
+from fewshot.ranks import rank_and_world
+from fewshot.sharing import embed_shared, process_group
 
 encoder, items = load_encoder(sys.argv[1]), sorted(Path(sys.argv[2]).rglob("*.*"))
 with process_group():
@@ -32,15 +35,17 @@ else:
 
 
 @pytest.fixture
-def tasks(other_folders: Path, tmp_path: Path) -> Path:
-    table = read_class_folders(other_folders)
-    sampler = EpisodeSampler(table, ways=4, shots=2, queries=3, episodes=5)  # pictures that several tasks share
+def tasks(tmp_path: Path) -> Path:
+    """Pictures that several tasks share, enough of them that each of three processes gets a batch of 128."""
+    table = read_class_folders(write_pictures(tmp_path / "pictures", 10, 45))
+    sampler = EpisodeSampler(table, ways=10, shots=5, queries=8, episodes=5)
     return Path(write_task_directory(table, sampler, tmp_path / "tasks")) / "testB"
 
 
 def together(processes: int, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes, *arguments]
-    return subprocess.run([str(c) for c in command], cwd=ROOT, capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run([str(c) for c in command], cwd=ROOT, capture_output=True, text=True, env=environment)
 
 
 def test_three_processes_write_what_one_writes(vit_file: Path, tasks: Path, tmp_path: Path) -> None:
@@ -68,6 +73,7 @@ def test_three_processes_write_what_one_writes(vit_file: Path, tasks: Path, tmp_
     ]
     done = together(3, "-m", "fewshot", *shared)
     assert done.returncode == 0, done.stderr
+    assert len({path.read_bytes() for path in tasks.rglob("*.png")}) > 2 * 128
     assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "three.csv").read_bytes()
     assert done.stdout.count("pictures of 5 tasks named") == 1 and (tmp_path / "page.html").is_file()
 
@@ -84,6 +90,32 @@ def test_every_distinct_picture_is_encoded_once(vit_file: Path, tasks: Path, tmp
     assert done.returncode == 0, done.stderr
     same, alone, shared, same_problems, problems = json.loads(done.stdout.splitlines()[-1])
     assert same and same_problems and problems == 2 and alone == shared > 8
+
+
+@pytest.mark.parametrize("variables", [{"RANK": "1"}, {"RANK": ""}, {"RANK": "0", "WORLD_SIZE": "1"}])
+def test_only_several_processes_are_several(
+    variables: dict[str, str], vit_file: Path, tasks: Path, tmp_path: Path
+) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "fewshot",
+        "predict",
+        tasks,
+        tmp_path / "result.csv",
+        "--backbone",
+        vit_file,
+        "--no_cache",
+    ]
+    done = subprocess.run([str(c) for c in command], cwd=ROOT, capture_output=True, env={**os.environ, **variables})
+    assert done.returncode == 0 and (tmp_path / "result.csv").is_file()
+
+
+def test_processes_that_cannot_meet_are_told_so(vit_file: Path, tasks: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "fewshot", "predict", tasks, tmp_path / "result.csv", "--backbone", vit_file]
+    environment = {**os.environ, "RANK": "0", "WORLD_SIZE": "2"}
+    done = subprocess.run([str(c) for c in command], cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.returncode == 2 and "torchrun" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_what_is_not_shared_is_done_by_one(tasks: Path, other_folders: Path, tmp_path: Path) -> None:

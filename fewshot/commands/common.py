@@ -52,8 +52,9 @@ class Common:
     def console(self) -> Console:
         """Progress, unless it is to be quiet; of several processes the first one tells it."""
         from fewshot.console import Console
+        from fewshot.ranks import rank_and_world
 
-        return Console(self.quiet or self.json or os.environ.get("RANK", "0") != "0")
+        return Console(self.quiet or self.json or rank_and_world()[0] > 0)
 
     @property
     def cache(self) -> EmbeddingCache | None:

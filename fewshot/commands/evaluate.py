@@ -307,7 +307,7 @@ def _write(options: Options, table: ImageTable, rows: list[EvaluationRow]) -> No
 
 
 def _keys(row: EvaluationRow) -> dict[str, Any]:
-    return {key: row.document[key] for key in ("classifier", "checkpoint", "ways", "shots")}
+    return {key: row.document[key] for key in ("classifier", "backbone", "checkpoint", "ways", "shots")}
 
 
 def _save(frame: pd.DataFrame, path: Path) -> None:
@@ -315,6 +315,9 @@ def _save(frame: pd.DataFrame, path: Path) -> None:
     from episodes.files import atomic_write
 
     if path.suffix == ".parquet":
+        for name in ("ways", "shots"):  # numbers beside ranges: a column of Parquet holds one kind
+            if name in frame and any(isinstance(value, str) for value in frame[name]):
+                frame = frame.assign(**{name: [None if value is None else str(value) for value in frame[name]]})
         with atomic_write(path, "wb") as stream:
             frame.to_parquet(stream, index=False)
     else:

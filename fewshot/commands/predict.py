@@ -93,7 +93,8 @@ def _predict(options: Options, loaded: LoadedEncoder, classifier: Classifier, te
     from episodes import read_task_directory
     from fewshot.adaptation import build_adapter
     from fewshot.predict import predict
-    from fewshot.sharing import embed_shared, process_group, rank_and_world
+    from fewshot.ranks import rank_and_world
+    from fewshot.sharing import embed_shared, process_group
 
     how: Any = {"precision": options.precision, "workers": options.workers, "cache": options.cache}
     with process_group(), options.console.bar("pictures") as advance:

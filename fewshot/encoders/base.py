@@ -28,7 +28,8 @@ _MATRICES = (nn.Linear, nn.Conv2d, nn.MultiheadAttention)
 class VisionEncoder(nn.Module):
     """Pictures to unit-norm embeddings. It always stays in eval mode: CLIP's ResNets hold batch-norm statistics.
 
-    Subclasses provide `blocks`, `_stem`, `_run` and `_head`. Hidden states are batch-first, so that rows can be stored.
+    Subclasses provide `blocks`, `_stem` and `_head`, and `_run` where a block needs more than the hidden state. Hidden states
+    are batch-first, so that rows can be stored.
 
     Attributes:
         name: what it was loaded as, for messages and reports.
@@ -55,7 +56,9 @@ class VisionEncoder(nn.Module):
         raise NotImplementedError
 
     def _run(self, hidden: Tensor, blocks: Sequence[nn.Module]) -> Tensor:
-        raise NotImplementedError
+        for block in blocks:
+            hidden = block(hidden)
+        return hidden
 
     def _head(self, hidden: Tensor) -> Tensor:
         raise NotImplementedError
@@ -135,7 +138,8 @@ class VisionEncoder(nn.Module):
 def cast_matrices(module: nn.Module, dtype: torch.dtype) -> None:
     """Hold the weights of linear, convolution and attention layers in `dtype`; norms and everything else stay as they are."""
     for part in module.modules():
-        if isinstance(part, _MATRICES):
+        # What computes its weights anew, such as a standardised convolution, would compute with rounded ones.
+        if any(isinstance(part, kind) and type(part).forward is kind.forward for kind in _MATRICES):
             for parameter in part.parameters(recurse=False):
                 parameter.data = parameter.data.to(dtype)
 

@@ -57,11 +57,6 @@ class OpenClipEncoder(VisionEncoder):
         result: Tensor = self.visual._embeds(images) if self._transformer else self.visual.stem(images)
         return result
 
-    def _run(self, hidden: Tensor, blocks: Sequence[nn.Module]) -> Tensor:
-        for block in blocks:
-            hidden = block(hidden)
-        return hidden
-
     def _head(self, hidden: Tensor) -> Tensor:
         result: Tensor
         if self._transformer:

@@ -156,11 +156,6 @@ class ClipResNet(VisionEncoder):
         result: Tensor = visual.avgpool(hidden)
         return result
 
-    def _run(self, hidden: Tensor, blocks: Sequence[nn.Module]) -> Tensor:
-        for block in blocks:
-            hidden = block(hidden)
-        return hidden
-
     def _head(self, hidden: Tensor) -> Tensor:
         result: Tensor = self.visual.attnpool(hidden)
         return result

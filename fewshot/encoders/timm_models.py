@@ -86,9 +86,7 @@ class TimmEncoder(VisionEncoder):
 
     def _run(self, hidden: Tensor, blocks: Sequence[nn.Module]) -> Tensor:
         if self._kind != "eva":
-            for block in blocks:
-                hidden = block(hidden)
-            return hidden
+            return super()._run(hidden, blocks)
         rope: Any = timm_parts.rotation(self.trunk) if blocks else None
         mixed = rope is not None and getattr(self.trunk, "rope_mixed", False)  # every depth has a rotation of its own
         for block in blocks:

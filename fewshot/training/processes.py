@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from fewshot.device import resolve_device, resolve_precision
+from fewshot.ranks import rank_and_world
 from fewshot.training.config import TrainConfig
 
 _FABRIC_PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
@@ -22,7 +23,7 @@ def make_fabric(config: TrainConfig) -> Any:
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces what metrics and config.json say
     device = resolve_device(config.device)
     precision: Any = _FABRIC_PRECISION[resolve_precision(config.precision, device)]
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = rank_and_world()[1]
     accelerator = {"cuda": "cuda", "cpu": "cpu", "mps": "mps"}.get(device.type, device.type)
     if processes > 1:
         local = int(os.environ.get("LOCAL_WORLD_SIZE", str(processes)))
@@ -45,4 +46,4 @@ def scaler_of(fabric: Any) -> Any:
 
 def is_main_process() -> bool:
     """Whether this process is the one that reports (of several that torchrun started)."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return rank_and_world()[0] == 0

@@ -67,6 +67,27 @@ def test_accuracy_by_class_is_that_of_the_answers(vit_file: Path, other_folders:
     pd.testing.assert_series_equal(by_class.sort_index(), expected.sort_index(), check_names=False)
 
 
+def test_parquet_takes_numbers_beside_ranges(vit_file: Path, other_folders: Path, tmp_path: Path) -> None:
+    output, per_class = tmp_path / "table.parquet", tmp_path / "per_class.parquet"
+    command = [
+        "evaluate",
+        other_folders,
+        "--backbone",
+        vit_file,
+        "--ways",
+        "3",
+        "2-4",
+        "--shots",
+        "1",
+        "--queries",
+        "4",
+        "--quiet",
+    ]
+    assert run(*command, "--episodes", "10", "--precision", "32", "--output", output, "--per_class", per_class) == 0
+    assert list(pd.read_parquet(output)["ways"]) == ["3", "2-4"]
+    assert set(pd.read_parquet(per_class)["ways"]) == {"3", "2-4"}
+
+
 def test_unbalanced_queries(vit_file: Path, other_folders: Path, tmp_path: Path) -> None:
     answers = tmp_path / "answers.csv"
     command = ["evaluate", other_folders, "--backbone", vit_file, *SETTINGS, "--quiet", "--answers", answers]

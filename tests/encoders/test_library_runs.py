@@ -29,29 +29,18 @@ def config(
     request: pytest.FixtureRequest,
     timm_root: Callable[[str], Path],
     open_clip_models: Path,
-    class_folders: Path,
-    other_folders: Path,
-    tmp_path: Path,
+    small_run: TrainConfig,
 ) -> TrainConfig:
     name: str = request.param
-    return TrainConfig(
-        train_data=class_folders,
-        val_data=other_folders,
-        output=tmp_path / "run",
+    return dataclasses.replace(
+        small_run,
         backbone=name,
         download_root=timm_root(name[5:]) if name.startswith("timm:") else open_clip_models,
-        unfreeze_blocks=1,
         epochs=1,
-        batch_size=24,
-        queries=2,
         visual_lr=1e-2,
-        val_queries=4,
         val_episodes=10,
         views=2,
         trunk_cache="on",
-        workers=0,
-        precision="32",
-        quiet=True,
     )
 
 

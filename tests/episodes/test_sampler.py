@@ -2,6 +2,7 @@
 
 import pickle
 import runpy
+import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,33 @@ def test_equals_the_plain_implementation(
         assert ours.class_names == tuple(table.class_names[c] for c in theirs.classes)
         assert (ours.support.tolist(), ours.support_labels.tolist()) == (theirs.support, theirs.support_labels)
         assert (ours.query.tolist(), ours.query_labels.tolist()) == (theirs.query, theirs.query_labels)
+
+
+def test_an_episode_does_not_depend_on_which_were_asked_for_before(make_table: MakeTable) -> None:
+    sampler = EpisodeSampler(make_table(SIZES), ways=3, shots=2, queries=3, episodes=300)
+    alone = [sampler.batch(i, i + 1).episode(0) for i in range(300)]
+    for order in (range(300), range(299, -1, -1), [0, 1, 2, 200, 201, 2, 3, 64, 65, 66, 130, 0]):
+        for i in order:
+            assert sampler[i].support.tolist() == alone[i].support.tolist() and sampler[i].name == f"episode{i}"
+    first = sampler[0].support.tolist()
+    sampler.seed = 1
+    assert sampler[0].support.tolist() == sampler.batch(0, 1).episode(0).support.tolist() != first
+
+
+def test_what_is_drawn_ahead_is_bounded_and_does_not_travel(make_table: MakeTable) -> None:
+    sampler = EpisodeSampler(make_table([400] * 200), ways=100, shots=100, queries=200, episodes=50)
+    fresh = len(pickle.dumps(sampler))
+    assert len(sampler[0].query) == 20_000 and len(sampler[1].query) == 20_000  # of 30,000 pictures, one is drawn at a time
+    peaks = []
+    tracemalloc.start()
+    for draw in (lambda: sampler.batch(2, 3), lambda: sampler[2]):
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        assert draw() is not None
+        peaks.append(tracemalloc.get_traced_memory()[1] - before)
+    tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]
+    assert len(pickle.dumps(sampler)) == fresh
 
 
 @pytest.mark.parametrize("settings", SETTINGS)

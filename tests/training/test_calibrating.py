@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -57,12 +58,9 @@ def test_leaving_the_last_class_out_changes_nothing_else(blobs: tuple[ImageTable
 
 
 def test_the_checkpoint_keeps_it_and_predict_uses_it(
-    vit_file: Path, class_folders: Path, other_folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small_run: TrainConfig, vit_file: Path, other_folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = TrainConfig(
-        train_data=class_folders, val_data=other_folders, output=tmp_path / "run", backbone=str(vit_file), quiet=True,
-        unfreeze_blocks=1, epochs=1, batch_size=24, queries=2, workers=0, val_queries=4, val_episodes=20, precision="32",
-    )  # fmt: skip
+    config = dataclasses.replace(small_run, epochs=1, val_episodes=20)
     known = load_checkpoint(train(config).path).calibration["prototype"]
     tasks, sure, plain = tmp_path / "tasks", tmp_path / "sure.csv", tmp_path / "plain.csv"
     assert main(["make-tasks", str(other_folders), str(tasks), "--tasks", "8", "--ways", "4", "--queries", "3"]) == 0

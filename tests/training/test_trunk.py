@@ -31,25 +31,8 @@ LOSSES = ("loss", "prototypical_loss", "class_loss")
 
 
 @pytest.fixture
-def config(vit_file: Path, class_folders: Path, other_folders: Path, tmp_path: Path) -> TrainConfig:
-    return TrainConfig(
-        train_data=class_folders,
-        val_data=other_folders,
-        output=tmp_path / "run",
-        backbone=str(vit_file),
-        unfreeze_blocks=1,
-        epochs=3,
-        batch_size=24,
-        queries=2,
-        visual_lr=1e-3,
-        val_queries=4,
-        val_episodes=40,
-        views=2,
-        trunk_cache="on",
-        workers=0,
-        precision="32",
-        quiet=True,
-    )
+def config(small_run: TrainConfig) -> TrainConfig:
+    return dataclasses.replace(small_run, epochs=3, views=2, trunk_cache="on")
 
 
 @pytest.fixture
