@@ -80,6 +80,9 @@ def train(arguments: Arguments) -> Path:
     checkpoint = output / "checkpoint.pt"
     if checkpoint.exists() and not arguments.resume:
         raise FileExistsError(f"{checkpoint}: a run is there already; add --resume or choose another --output")
+    share = arguments.from_share
+    if share is not None and not (arguments.resume and 0 <= share < 1):
+        raise ValueError(f"--from_share {share}: expected a share from 0 to below 1, together with --resume")
     photos = load_pictures(data / "tin" / "base")
     characters = load_pictures(data / "omniglot" / "base")
     validation = load_pictures(data / "tin" / "val")
@@ -87,10 +90,8 @@ def train(arguments: Arguments) -> Path:
     run = Run(settings_of(arguments), photos, characters)
     if arguments.resume:
         run.load(checkpoint)
-    if arguments.from_share is not None:
-        if not arguments.resume or not 0 <= arguments.from_share < 1:
-            raise ValueError(f"--from_share {arguments.from_share}: expected a share from 0 to below 1, with --resume")
-        run.budget = Budget(share=arguments.from_share)
+    if share is not None:
+        run.budget = Budget(share=share)
     output.mkdir(parents=True, exist_ok=True)
     fit(run, output, validation.to(arguments.device), arguments.log_every)
     weights = output / "tiny.safetensors"

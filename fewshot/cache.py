@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +62,7 @@ class EmbeddingCache:
         self._broken = False
         self._lock = threading.Lock()
         self._connections: list[sqlite3.Connection] = []
+        self._stale: list[bytes] = []  # keys that were read, and not marked as used today
 
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
@@ -111,17 +112,19 @@ class EmbeddingCache:
         """Key -> vector (D,) of those of some keys, a few hundred at most, that are stored."""
         if self._broken or not keys:
             return {}
+        today = int(time.time()) // _DAY
         places = ",".join("?" * len(keys))
         try:
             rows = (
                 self._connection()
-                .execute(f"SELECT key, value FROM embeddings WHERE key IN ({places})", keys)
+                .execute(f"SELECT key, value, used FROM embeddings WHERE key IN ({places})", keys)
                 .fetchall()
             )
         except (sqlite3.Error, OSError) as error:
             self._give_up(error)
             return {}
-        return {key: np.frombuffer(value, dtype="<f4") for key, value in rows if len(value) % 4 == 0}
+        self._stale += [key for key, _, used in rows if used < today]
+        return {key: np.frombuffer(value, dtype="<f4") for key, value, _ in rows if len(value) % 4 == 0}
 
     def put(self, entries: Mapping[bytes, npt.NDArray[np.float32]]) -> None:
         """Store vectors (D,) by key, in one transaction."""
@@ -131,10 +134,11 @@ class EmbeddingCache:
             [(key, np.ascontiguousarray(value, dtype="<f4").tobytes(), now) for key, value in entries.items()],
         )
 
-    def touch(self, keys: Iterable[bytes]) -> None:
-        """Note that these entries were used today, so that eviction takes others first."""
-        now = int(time.time()) // _DAY
-        self._write("UPDATE embeddings SET used = ? WHERE key = ? AND used < ?", [(now, key, now) for key in keys])
+    def note_use(self) -> None:
+        """Mark what was read since the last call as used today, so that eviction takes other entries first."""
+        read, self._stale = self._stale, []
+        today = int(time.time()) // _DAY
+        self._write("UPDATE embeddings SET used = ? WHERE key = ?", [(today, key) for key in read])
 
     def _write(self, statement: str, rows: list[tuple[object, ...]]) -> None:
         if self._broken or not rows:

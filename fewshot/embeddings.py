@@ -104,7 +104,6 @@ def embed_images(
         if cache is not None:
             cache.put({key: vector for (_, key), vector in zip(tags, vectors.numpy(), strict=True)})
 
-    used: list[bytes] = []
     twins: list[tuple[int, int]] = []
     count = workers or min(16, os.cpu_count() or 1)
     with Lanes(encoder, embed_pictures, keep, size=size, expected=len(items), precision=precision) as lanes:
@@ -113,7 +112,6 @@ def embed_images(
                 lanes.add((got.row, got.key), torch.from_numpy(got.pixels))
             elif got.vector is not None:
                 features[got.row] = got.vector
-                used.append(got.key)
             elif got.twin is not None:
                 twins.append((got.row, got.twin))
             else:
@@ -123,7 +121,7 @@ def embed_images(
                 progress(done, len(items))
     _repeat(found, twins)
     if cache is not None:
-        cache.touch(used)
+        cache.note_use()
         cache.evict()
     return replace(found, computed=computed)
 

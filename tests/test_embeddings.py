@@ -251,7 +251,9 @@ def test_eviction_drops_what_was_longest_unused(tmp_path: Path) -> None:
     connection.execute("UPDATE embeddings SET used = used - 5")  # as if written five days ago
     connection.commit()
     connection.close()
-    cache.touch([bytes([i]) for i in range(20)])
+    for i in range(20):
+        assert cache.get(bytes([i])) is not None
+    cache.note_use()
     assert cache.evict() >= 50
     assert all(cache.get(bytes([i])) is not None for i in range(20))
     assert cache.info().entries <= 50 and cache.evict() == 0

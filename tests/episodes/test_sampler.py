@@ -86,7 +86,9 @@ def test_an_episode_does_not_depend_on_which_were_asked_for_before(make_table: M
 def test_what_is_drawn_ahead_is_bounded_and_does_not_travel(make_table: MakeTable) -> None:
     sampler = EpisodeSampler(make_table([400] * 200), ways=100, shots=100, queries=200, episodes=50)
     fresh = len(pickle.dumps(sampler))
-    assert len(sampler[0].query) == 20_000 and len(sampler[1].query) == 20_000  # of 30,000 pictures, one is drawn at a time
+    assert (
+        len(sampler[0].query) == 20_000 and len(sampler[1].query) == 20_000
+    )  # of 30,000 pictures, one is drawn at a time
     peaks = []
     tracemalloc.start()
     for draw in (lambda: sampler.batch(2, 3), lambda: sampler[2]):

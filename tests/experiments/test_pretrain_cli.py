@@ -13,7 +13,7 @@ from PIL import Image
 
 from experiments.pretrain import export
 from experiments.pretrain.vocabulary import PHOTO_PROMPTS, tokenise, used_tokens
-from experiments.pretrain_tiny_clip import Arguments, main, settings_of
+from experiments.pretrain_tiny_clip import Arguments, main, settings_of, train
 
 
 def write_classes(root: Path, names: tuple[str, ...], each: int, seed: int) -> None:
@@ -68,6 +68,14 @@ def test_a_run_trains_exports_measures_and_is_not_overwritten(data: Path, tmp_pa
     with pytest.raises(FileExistsError, match="--resume"):
         main(arguments)
     assert (tmp_path / "out/tiny.safetensors").read_bytes() == before
+    with pytest.raises(ValueError, match="together with --resume"):
+        train(replace(arguments, output=tmp_path / "other", from_share=0.5))
+    train(replace(arguments, resume=True))  # it has ended: nothing is left to do
+    assert (tmp_path / "out/tiny.safetensors").read_bytes() == before
+    train(replace(arguments, resume=True, from_share=0.5))
+    with (tmp_path / "out/curve.csv").open(newline="", encoding="utf-8") as stream:
+        assert [row["step"] for row in csv.DictReader(stream)] == ["2", "3"]
+    assert (tmp_path / "out/tiny.safetensors").read_bytes() != before
 
 
 def test_a_leak_stops_the_run_before_it_starts(data: Path, tmp_path: Path) -> None:
