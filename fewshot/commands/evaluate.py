@@ -84,9 +84,11 @@ def run(options: Options) -> int:
         query_balance=parse_balance(options.query_balance),
     )
     _tell(options, table, sets)
+    encoders = _encoders(options)
+    _guard(options, table, encoders)
     problems: dict[int, str] = {}
     rows: list[EvaluationRow] = []
-    for loaded in _encoders(options):
+    for loaded in encoders:
         measured = any(row.checkpoint is None and row.backbone == loaded.backbone for row in rows)
         if loaded.checkpoint is not None and loaded.checkpoint.tuned and not measured:
             untouched = loaded.checkpoint.untouched_encoder()
@@ -161,6 +163,30 @@ def _tell(options: Options, table: ImageTable, sets: list[EpisodeSet]) -> None:
                 raise DataError(f"{options.data_dir}: {shared.summary()}. Remove them, or go without --strict")
             if shared:
                 console.warn(f"{options.data_dir}: {shared.summary()}; accuracy will look better than it is")
+
+
+def _guard(options: Options, table: ImageTable, encoders: list[LoadedEncoder]) -> None:
+    """Tell, or with `strict` refuse, classes that a checkpoint was trained or validated on.
+
+    Raises:
+        DataError: there are some, and `strict`.
+    """
+    from episodes.leakage import SharedClasses
+
+    for loaded in encoders:
+        if loaded.checkpoint is None:
+            continue
+        for what, known in (
+            ("trained", loaded.checkpoint.class_names),
+            ("validated", loaded.checkpoint.config.get("validation_classes", ())),
+        ):
+            shared = SharedClasses(tuple(name for name in table.class_names if name in set(known)))
+            if not shared:
+                continue
+            text = f"{options.data_dir} and what {loaded.checkpoint_name} was {what} on: {shared.summary()}"
+            if options.strict:
+                raise DataError(f"{text}. Choose other classes, or go without --strict")
+            options.console.warn(f"{text}; accuracy may look better than it is")
 
 
 def _encoders(options: Options) -> list[LoadedEncoder]:

@@ -21,6 +21,8 @@ class TrainConfig:
     """Training pictures, one folder a class: train_data/<class>/<picture>."""
     val_data: Path | None = None
     """Validation pictures of other classes; without it, a tenth of the training classes is held out."""
+    test_data: tuple[Path, ...] = ()
+    """Folders that the result will be measured on (class folders or tasks): only checked for classes and pictures that training shares."""
     output: Path | None = None
     """Folder of the run; runs/<time>-<backbone> unless given. A finished run is never overwritten."""
     resume: bool = False
@@ -141,13 +143,17 @@ class TrainConfig:
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary for `config.json`; paths as strings."""
-        return {
-            key: str(value) if isinstance(value, Path) else value for key, value in dataclasses.asdict(self).items()
-        }
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return [plain(part) for part in value]
+            return str(value) if isinstance(value, Path) else value
+
+        return {key: plain(value) for key, value in dataclasses.asdict(self).items()}
 
 
 #: Settings that may differ when a run is resumed: they do not change what is learned.
-FREE_ON_RESUME = frozenset({"resume", "output", "workers", "quiet", "json", "no_cache", "download_root"})
+FREE_ON_RESUME = frozenset({"resume", "output", "workers", "quiet", "json", "no_cache", "download_root", "test_data"})
 
 
 @dataclass(frozen=True)

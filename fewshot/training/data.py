@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
-from episodes import ImageTable, read_class_folders
+from episodes import ImageTable, read_class_folders, read_task_directory
 from episodes.errors import DataError
 from episodes.files import display_name
 from episodes.ranges import upper
@@ -14,6 +16,8 @@ from fewshot.console import Console
 from fewshot.images import UnreadableImage, decode, read_bytes
 from fewshot.training.config import TrainConfig, plan_episodes
 from fewshot.training.validation import Split, split_validation
+
+_Part = tuple[Path, ImageTable]
 
 
 def default_workers(workers: int | None) -> int:
@@ -28,6 +32,7 @@ def read_split(config: TrainConfig, console: Console) -> Split:
         DataError: a folder is missing or empty, or `strict` and the folders share classes or pictures.
     """
     train = _read(config, config.train_data, console)
+    parts = [(config.train_data, train)]
     if config.val_data is None:
         per_class = upper(config.shot_range) + config.queries
         planned = plan_episodes(config, len(train), int((train.counts >= per_class).sum()))
@@ -36,8 +41,11 @@ def read_split(config: TrainConfig, console: Console) -> Split:
         )
     else:
         validation = _read(config, config.val_data, console)
+        parts.append((config.val_data, validation))
         split = Split(train, validation, f"validation on {len(validation.class_names)} classes of {config.val_data}")
-        _guard(train, validation, config, console)
+    apart = [*parts, *((folder, _read_measured(folder, config)) for folder in config.test_data)]
+    for number, part in enumerate(parts, start=1):
+        _guard(part, apart[number:], config, console)
     console.line(split.note)
     if config.strict:
         _refuse_unreadable(split, config)
@@ -76,17 +84,26 @@ def _read(config: TrainConfig, root: os.PathLike[str], console: Console) -> Imag
     return table
 
 
-def _guard(train: ImageTable, validation: ImageTable, config: TrainConfig, console: Console) -> None:
-    """Tell, or with `strict` refuse, classes and pictures that training and validation share."""
+def _guard(part: _Part, others: Sequence[_Part], config: TrainConfig, console: Console) -> None:
+    """Tell, or with `strict` refuse, classes and pictures that a folder shares with others."""
     from episodes.leakage import identical_pictures, shared_class_names
 
-    found = [
-        part.summary()
-        for part in (shared_class_names(train, validation), identical_pictures(train, validation))
-        if part
-    ]
-    if found:
-        text = f"{config.train_data} and {config.val_data}: {'; '.join(found)}; validation will look better than it is"
-        if config.strict:
-            raise DataError(f"{text}. Separate them, or go without --strict")
-        console.warn(text)
+    for folder, table in others:
+        shared = (shared_class_names(part[1], table), identical_pictures(part[1], table))
+        found = [both.summary() for both in shared if both]
+        if found:
+            text = (
+                f"{part[0]} and {folder}: {'; '.join(found)}; what is measured on {folder} will look better than it is"
+            )
+            if config.strict:
+                raise DataError(f"{text}. Separate them, or go without --strict")
+            console.warn(text)
+
+
+def _read_measured(root: Path, config: TrainConfig) -> ImageTable:
+    """The pictures of class folders, or of a directory of tasks."""
+    from fewshot.evaluation import is_task_directory
+
+    if is_task_directory(root):
+        return read_task_directory(root, find_truth=False)[0]
+    return read_class_folders(root, nested=config.nested)

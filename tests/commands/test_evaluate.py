@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 
 from episodes import mean_interval
 from fewshot.cli import main
+from fewshot.training import TrainConfig, train
+from tests.conftest import write_pictures
 
 SETTINGS = ["--ways", "3", "--shots", "1", "3", "--queries", "4", "--episodes", "40", "--precision", "32"]
 
@@ -65,6 +68,20 @@ def test_accuracy_by_class_is_that_of_the_answers(vit_file: Path, other_folders:
     assert found.groupby("shots")["accuracy"].is_monotonic_increasing.all()
     by_class = found.set_index(["shots", "class"])["accuracy"]
     pd.testing.assert_series_equal(by_class.sort_index(), expected.sort_index(), check_names=False)
+
+
+def test_a_checkpoint_is_not_quietly_measured_on_classes_it_knows(
+    small_run: TrainConfig, class_folders: Path, other_folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(dataclasses.replace(small_run, epochs=1))
+    strange = write_pictures(tmp_path / "strange", 4, 10, seed=3, offset=60)
+    command = ["--checkpoint", tmp_path / "run", *SETTINGS, "--quiet"]
+    for folder, told in ((class_folders, "was trained on: 12"), (other_folders, "was validated on: 8"), (strange, "")):
+        capsys.readouterr()
+        assert run("evaluate", folder, *command) == 0
+        said = capsys.readouterr().err
+        assert (told in said) if told else ("known" not in said and "shared" not in said)
+        assert run("evaluate", folder, *command, "--strict") == (1 if told else 0)
 
 
 def test_parquet_takes_numbers_beside_ranges(vit_file: Path, other_folders: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -229,7 +230,31 @@ def test_shared_classes_and_pictures_are_told_and_refused_when_strict(
     with pytest.raises(DataError, match="shared"):
         train(dataclasses.replace(same, strict=True))
     train(same)
-    assert "validation will look better than it is" in capsys.readouterr().err
+    assert "will look better than it is" in capsys.readouterr().err
+
+
+def test_folders_to_be_measured_on_are_checked_before_training(
+    config: TrainConfig, other_folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    apart = write_pictures(tmp_path / "apart", 3, 4, seed=9, offset=50)
+    renamed = tmp_path / "tasks" / "testB" / "task1"
+    for place in ("support/x", "support/y", "query"):
+        (renamed / place).mkdir(parents=True)
+    for number, place in enumerate(("support/x", "support/y", "query")):
+        write_pictures(tmp_path / f"p{number}", 1, 1, seed=30 + number, offset=70 + number)
+        shutil.copy(next((tmp_path / f"p{number}").rglob("*.png")), renamed / place / "a.png")
+    shutil.copy(
+        next(config.train_data.rglob("*.png")), renamed / "query" / "b.png"
+    )  # a training picture under another name
+    checked = dataclasses.replace(config, epochs=1, test_data=(apart, other_folders, tmp_path / "tasks"))
+    with pytest.raises(DataError, match="will look better"):
+        train(dataclasses.replace(checked, strict=True))
+    assert not (tmp_path / "run").exists()
+    train(checked)
+    said = capsys.readouterr().err
+    assert f"{config.val_data} and {other_folders}: 8 class names are shared" in said
+    assert f"{config.train_data} and {tmp_path / 'tasks'}: 1 pictures are identical" in said
+    assert str(apart) not in said
 
 
 @pytest.mark.parametrize(
