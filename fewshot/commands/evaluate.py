@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -23,12 +23,10 @@ from fewshot.commands.common import (
 )
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from episodes import ImageTable, Score
     from fewshot.embeddings import Embeddings
     from fewshot.encoders.base import VisionEncoder
-    from fewshot.evaluation import Comparison, EpisodeSet, EvaluationRow
+    from fewshot.evaluation import EpisodeSet, EvaluationRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +67,7 @@ class Options(WithClassifier):
 
 def run(options: Options) -> int:
     """Evaluate, and print a table; 3 where some picture could not be read."""
+    from fewshot.commands.evaluate_output import details, table_of, write_tables
     from fewshot.evaluation import compare, read_episode_sets
 
     _check_outputs(options)
@@ -95,14 +94,21 @@ def run(options: Options) -> int:
             rows += _rows(options, table, sets, loaded, untouched, None, problems)
         rows += _rows(options, table, sets, loaded, loaded.encoder, loaded.checkpoint_name, problems)
     comparisons = compare(rows, *options.compare) if options.compare else []
-    _write(options, table, rows)
+    write_tables(
+        table,
+        rows,
+        output=options.output,
+        answers=options.answers,
+        per_class=options.per_class,
+        matrix=options.confusion,
+    )
     if options.json:
         documents = [row.document for row in rows]
         pairs = [comparison.document for comparison in comparisons]
         print_json({"rows": documents, "comparisons": pairs} if options.compare else documents)
     else:
         print(table_of(rows))
-        print(_details(rows, comparisons))
+        print(details(rows, comparisons))
     return 3 if problems else 0
 
 
@@ -274,78 +280,3 @@ def _embed(options: Options, table: ImageTable, encoder: VisionEncoder) -> Embed
             cache=options.cache,
             progress=advance,
         )
-
-
-def table_of(rows: list[EvaluationRow]) -> str:
-    """The rows as aligned text; transductive classifiers are marked."""
-    from fewshot.classifiers import TRANSDUCTIVE
-    from fewshot.console import percent
-
-    def text(value: int | str | None) -> str:
-        return "mixed" if value is None else str(value)
-
-    head = ("encoder", "classifier", "ways", "shots", "queries", "episodes", "seed", "accuracy (95 % interval)")
-    cells = [head]
-    for row in rows:
-        accuracy = percent(row.results.mean, row.results.ci95)
-        sizes = (text(row.ways), text(row.shots), text(row.queries), str(row.episodes))
-        marked = f"{row.classifier} *" if row.classifier in TRANSDUCTIVE else row.classifier
-        cells.append((row.encoder, marked, *sizes, "-" if row.seed is None else str(row.seed), accuracy))
-    widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells]
-    if any(row.classifier in TRANSDUCTIVE for row in rows):
-        lines.append("* transductive: an answer may depend on the other queries of its task")
-    return "\n".join(lines)
-
-
-def _details(rows: list[EvaluationRow], comparisons: list[Comparison]) -> str:
-    """The worst class of each row, and the paired differences."""
-    from episodes.breakdown import per_class_accuracy
-
-    lines = []
-    for row in rows:
-        worst = per_class_accuracy(row.results).iloc[0]
-        label = f"{row.encoder}, {row.classifier}, {row.shots if row.shots is not None else 'mixed'} shots"
-        lines.append(f"worst class of {label}: {worst['class']}, {100 * worst['accuracy']:.1f} % of {worst['queries']}")
-    for pair in comparisons:
-        a, b = pair.first, pair.second
-        names = (a.classifier, b.classifier) if a.encoder == b.encoder else (a.encoder, b.encoder)
-        setting = f"{a.ways}-way {a.shots}-shot" if a.ways and a.shots else "these tasks"
-        lines.append(f"{names[0]} minus {names[1]}, {setting}: {pair.difference.summary()}")
-    return "\n".join(lines)
-
-
-def _write(options: Options, table: ImageTable, rows: list[EvaluationRow]) -> None:
-    """The tables that were asked for as files."""
-    import pandas as pd
-
-    from episodes.breakdown import confusion, per_class_accuracy
-
-    if options.output is not None:
-        _save(pd.DataFrame([row.document for row in rows]), options.output)
-    answers = [row.results.to_frame(table).assign(**_keys(row)) for row in rows if options.answers is not None]
-    per_class = [per_class_accuracy(row.results).assign(**_keys(row)) for row in rows if options.per_class is not None]
-    for path, frames in ((options.answers, answers), (options.per_class, per_class)):
-        if path is not None:
-            _save(pd.concat(frames, ignore_index=True), path)
-    if options.confusion is not None:
-        _save(confusion(rows[-1].results).reset_index(), options.confusion)
-
-
-def _keys(row: EvaluationRow) -> dict[str, Any]:
-    return {key: row.document[key] for key in ("classifier", "backbone", "checkpoint", "ways", "shots")}
-
-
-def _save(frame: pd.DataFrame, path: Path) -> None:
-    """CSV or Parquet by the file's name, moved into place whole."""
-    from episodes.files import atomic_write
-
-    if path.suffix == ".parquet":
-        for name in ("ways", "shots"):  # numbers beside ranges: a column of Parquet holds one kind
-            if name in frame and any(isinstance(value, str) for value in frame[name]):
-                frame = frame.assign(**{name: [None if value is None else str(value) for value in frame[name]]})
-        with atomic_write(path, "wb") as stream:
-            frame.to_parquet(stream, index=False)
-    else:
-        with atomic_write(path) as stream:
-            frame.to_csv(stream, index=False, lineterminator="\n")

@@ -1,0 +1,101 @@
+"""What `fewshot evaluate` says and writes: the table in the terminal, what stands below it, and files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from episodes import ImageTable
+    from fewshot.evaluation import Comparison, EvaluationRow
+
+
+def table_of(rows: list[EvaluationRow]) -> str:
+    """The rows as aligned text; transductive classifiers are marked."""
+    from fewshot.classifiers import TRANSDUCTIVE
+    from fewshot.console import percent
+
+    def text(value: int | str | None) -> str:
+        return "mixed" if value is None else str(value)
+
+    head = ("encoder", "classifier", "ways", "shots", "queries", "episodes", "seed", "accuracy (95 % interval)")
+    cells = [head]
+    for row in rows:
+        accuracy = percent(row.results.mean, row.results.ci95)
+        sizes = (text(row.ways), text(row.shots), text(row.queries), str(row.episodes))
+        marked = f"{row.classifier} *" if row.classifier in TRANSDUCTIVE else row.classifier
+        cells.append((row.encoder, marked, *sizes, "-" if row.seed is None else str(row.seed), accuracy))
+    widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells]
+    if any(row.classifier in TRANSDUCTIVE for row in rows):
+        lines.append("* transductive: an answer may depend on the other queries of its task")
+    return "\n".join(lines)
+
+
+def details(rows: list[EvaluationRow], comparisons: list[Comparison]) -> str:
+    """The worst class of each row, and the paired differences."""
+    from episodes.breakdown import per_class_accuracy
+
+    lines = []
+    for row in rows:
+        worst = per_class_accuracy(row.results).iloc[0]
+        label = f"{row.encoder}, {row.classifier}, {row.shots if row.shots is not None else 'mixed'} shots"
+        lines.append(f"worst class of {label}: {worst['class']}, {100 * worst['accuracy']:.1f} % of {worst['queries']}")
+    for pair in comparisons:
+        a, b = pair.first, pair.second
+        names = (a.classifier, b.classifier) if a.encoder == b.encoder else (a.encoder, b.encoder)
+        setting = f"{a.ways}-way {a.shots}-shot" if a.ways and a.shots else "these tasks"
+        lines.append(f"{names[0]} minus {names[1]}, {setting}: {pair.difference.summary()}")
+    return "\n".join(lines)
+
+
+def write_tables(
+    table: ImageTable,
+    rows: list[EvaluationRow],
+    *,
+    output: Path | None = None,
+    answers: Path | None = None,
+    per_class: Path | None = None,
+    matrix: Path | None = None,
+) -> None:
+    """The tables that were asked for, as files: of the rows, of every answer, of classes, and the last row's confusion matrix."""
+    import pandas as pd
+
+    from episodes.breakdown import confusion, per_class_accuracy
+
+    frames: tuple[tuple[Path | None, Callable[[], pd.DataFrame]], ...] = (
+        (output, lambda: pd.DataFrame([row.document for row in rows])),
+        (answers, lambda: _one_below_the_other(rows, lambda row: row.results.to_frame(table))),
+        (per_class, lambda: _one_below_the_other(rows, lambda row: per_class_accuracy(row.results))),
+        (matrix, lambda: confusion(rows[-1].results).reset_index()),
+    )
+    for path, frame in frames:
+        if path is not None:
+            _save(frame(), path)
+
+
+def _one_below_the_other(rows: list[EvaluationRow], frame: Callable[[EvaluationRow], pd.DataFrame]) -> pd.DataFrame:
+    """A frame of each row, with columns that say which row it is of."""
+    import pandas as pd
+
+    keys = ("classifier", "backbone", "checkpoint", "ways", "shots")
+    parts = [frame(row).assign(**{key: row.document[key] for key in keys}) for row in rows]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _save(frame: pd.DataFrame, path: Path) -> None:
+    """CSV or Parquet by the file's name, moved into place whole."""
+    from episodes.files import atomic_write
+
+    if path.suffix == ".parquet":
+        for name in ("ways", "shots"):  # numbers beside ranges: a column of Parquet holds one kind
+            if name in frame and any(isinstance(value, str) for value in frame[name]):
+                frame = frame.assign(**{name: [None if value is None else str(value) for value in frame[name]]})
+        with atomic_write(path, "wb") as stream:
+            frame.to_parquet(stream, index=False)
+    else:
+        with atomic_write(path) as stream:
+            frame.to_csv(stream, index=False, lineterminator="\n")

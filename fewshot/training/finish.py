@@ -1,0 +1,84 @@
+"""The end of a run: choose the weights, compute what predicting needs to know of them, write the checkpoint."""
+
+from __future__ import annotations
+
+from fewshot.cache import EmbeddingCache
+from fewshot.calibration import describe as describe_calibration
+from fewshot.classifiers.base import Statistics
+from fewshot.console import percent
+from fewshot.embeddings import Embeddings
+from fewshot.statistics import select_rows, statistics_of
+from fewshot.training import checkpoint
+from fewshot.training import state as run_state
+from fewshot.training.calibrating import calibrate
+from fewshot.training.run import Run
+from fewshot.training.selection import Selection, select, set_weights
+
+
+def finish(run: Run, state: run_state.RunState, untouched: Embeddings | None) -> Selection | None:
+    """Select, compute the training classes' statistics, write the checkpoint; rank 0 only."""
+    selection = None
+    if run.main and untouched is not None:
+        run_state.load_head(run.model, state.best_head)
+        selection = _select(run, state, untouched)
+        kept, original = _statistics(run, selection.alpha > 0)
+        described = run.describe(selection, state.best_epoch)
+        described["calibration"] = calibrate(selection.embeddings, run.validation.table, kept, run.config.seed)
+        if described["calibration"]:
+            told = describe_calibration(described["calibration"]["prototype"])
+            run.console.line(f"confidence of prototype on validation episodes: {told}")
+        checkpoint.write_config(run.folder, described)
+        checkpoint.save_checkpoint(
+            run.folder, run.encoder, run.model.classifier, run.model.log_scale, run.original, kept, original
+        )
+        (run.folder / checkpoint.RESUME).unlink(missing_ok=True)
+        run.trunks.clean()
+    run.fabric.barrier()
+    return selection
+
+
+def _select(run: Run, state: run_state.RunState, untouched: Embeddings) -> Selection:
+    before = [row for row in state.rows if row["kind"] in ("untouched", "epoch")]
+    if run.metrics is not None:
+        run.metrics.rows = before  # a run killed while selecting selects anew
+    with run.console.bar("choosing between old and new weights"):
+        selection = select(run.encoder, run.original, state.best, run.validation, untouched)
+    for alpha, results in selection.swept.items():
+        run.add_row("wise-ft", epoch=state.best_epoch, alpha=alpha, val=(results.mean, results.ci95))
+        run.console.line(f"  mix {alpha:.2f} of the tuned weights: validation {percent(results.mean, results.ci95)}")
+    d = selection.difference
+    run.add_row("decision", epoch=state.best_epoch, alpha=selection.alpha, difference=d.mean, difference_ci95=d.ci95)
+    verdict = f"kept the tuned encoder of epoch {state.best_epoch} (mix {selection.alpha:.2f})"
+    if selection.alpha == 0:
+        verdict = "kept the untouched encoder: tuning is not surely better on validation"
+    run.console.line(f"{verdict}; paired difference on fresh episodes {100 * d.mean:+.2f} ± {100 * d.ci95:.2f} points")
+    return selection
+
+
+def _statistics(run: Run, tuned: bool) -> tuple[Statistics, Statistics]:
+    """Mean and covariance of the training classes under the kept and the untouched weights."""
+    table = run.split.train
+    rows = select_rows(table, run.config.seed)
+    items, labels = [table.items[row] for row in rows], table.labels[rows]
+
+    def measure(what: str, cache: EmbeddingCache | None) -> Statistics:
+        with run.console.bar(f"statistics of the training classes, {what} encoder") as advance:
+            return statistics_of(
+                run.encoder,
+                items,
+                labels,
+                precision=run.config.precision,
+                workers=run.workers,
+                cache=cache,
+                progress=advance,
+            )
+
+    if not tuned:
+        untouched = measure("untouched", run.cache)
+        return untouched, untouched
+    kept = measure("kept", None)
+    weights = run_state.tuned_weights(run.model)
+    set_weights(run.encoder, run.original)
+    original = measure("untouched", run.cache)
+    set_weights(run.encoder, weights)
+    return kept, original
