@@ -32,7 +32,10 @@ class SharedClasses:
 
     def summary(self) -> str:
         """'' where nothing is shared."""
-        return f"{len(self)} class names are shared: {_some(self.names)}" if self.names else ""
+        if not self.names:
+            return ""
+        many = "1 class name is" if len(self) == 1 else f"{len(self)} class names are"
+        return f"{many} shared: {_some(self.names)}"
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ class IdenticalPictures:
         """'' where nothing is shared."""
         if not self.pictures:
             return ""
-        return f"{len(self)} pictures are identical: {_some([' = '.join(p.paths) for p in self.pictures])}"
+        many = "1 picture is" if len(self) == 1 else f"{len(self)} pictures are"
+        return f"{many} identical: {_some([' = '.join(p.paths) for p in self.pictures])}"
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def two_tables(make_tree: MakeTree) -> tuple[ImageTable, ImageTable]:
 def test_shared_class_names(make_tree: MakeTree) -> None:
     first, second = two_tables(make_tree)
     shared = shared_class_names(first, second)
-    assert list(shared) == ["b"] and len(shared) == 1 and "1 class names are shared: b" in shared.summary()
+    assert list(shared) == ["b"] and len(shared) == 1 and "1 class name is shared: b" in shared.summary()
     assert not shared_class_names(first) and shared_class_names(first).summary() == ""
     assert list(shared_class_names(second, first, second)) == ["b", "c"]
 
@@ -46,7 +46,7 @@ def test_identical_pictures_equal_a_plain_comparison(make_tree: MakeTree) -> Non
         if Path(a).exists() and Path(a).read_bytes() == Path(b).read_bytes() != b""
     }  # fmt: skip
     assert {(a, b) for a in same.paths[:1] for b in same.paths[1:]} == pairs
-    assert "1 pictures are identical" in found.summary() and not identical_pictures(first)
+    assert "1 picture is identical" in found.summary() and not identical_pictures(first)
 
 
 def test_support_and_query_of_one_task(make_tree: MakeTree) -> None:

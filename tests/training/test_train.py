@@ -253,7 +253,7 @@ def test_folders_to_be_measured_on_are_checked_before_training(
     train(checked)
     said = capsys.readouterr().err
     assert f"{config.val_data} and {other_folders}: 8 class names are shared" in said
-    assert f"{config.train_data} and {tmp_path / 'tasks'}: 1 pictures are identical" in said
+    assert f"{config.train_data} and {tmp_path / 'tasks'}: 1 picture is identical" in said
     assert str(apart) not in said
 
 
