@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,12 +81,11 @@ def fetch(
         DataError: the network, the server or the file failed.
     """
     hub = import_extra("huggingface_hub", "huggingface_hub")
-    if quiet:
-        hub.utils.disable_progress_bars()
     root = Path(download_root or default_root())
     for name in weights.files:
         try:
-            path = hub.hf_hub_download(weights.repository, name, cache_dir=root, endpoint=mirror)
+            with _bars(hub, quiet):
+                path = hub.hf_hub_download(weights.repository, name, cache_dir=root, endpoint=mirror)
         except Exception as error:  # the client's own errors, those of its HTTP library, and of the disk
             absent = isinstance(error, hub.errors.EntryNotFoundError)
             if absent and not isinstance(error, hub.errors.LocalEntryNotFoundError):
@@ -96,6 +97,19 @@ def fetch(
             ) from error
         return _verified(Path(path))
     raise DataError(f"{weights.repository} holds none of {', '.join(weights.files)}; choose another model or tag")
+
+
+@contextmanager
+def _bars(hub: Any, quiet: bool) -> Iterator[None]:
+    """Without the client's progress bars where it is to be quiet; they are a setting of the whole process."""
+    silence = quiet and not hub.utils.are_progress_bars_disabled()
+    if silence:
+        hub.utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if silence:
+            hub.utils.enable_progress_bars()
 
 
 def _verified(path: Path) -> Path:

@@ -18,6 +18,7 @@ from fewshot.encoders import hub, load_encoder, timm_models
 
 pytest.importorskip("timm")
 pytest.importorskip("open_clip")
+huggingface_hub = pytest.importorskip("huggingface_hub")
 
 COMMIT = "1" * 40
 REPOSITORY = "timm/test_vit.r160_in1k"
@@ -89,6 +90,7 @@ def test_the_command_downloads_what_load_then_finds(
     assert main([*command, "--mirror", server["url"]]) == 0
     path = Path(capsys.readouterr().out.strip())
     assert path.read_bytes() == weights and tmp_path in path.parents
+    assert not huggingface_hub.utils.are_progress_bars_disabled()  # a setting of the process, which is not ours
     asked = len(server["requests"])
     found = load_encoder("timm:test_vit", download_root=tmp_path)
     assert found.fingerprint == load_encoder("timm:test_vit", download_root=timm_root("test_vit")).fingerprint
