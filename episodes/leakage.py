@@ -128,7 +128,7 @@ def shared_within_tasks(table: ImageTable, episodes: Sequence[Episode]) -> Share
     """
     found = []
     for episode in episodes:
-        rows = [*episode.support.tolist(), *episode.query.tolist()]
+        rows = [*episode.support.ravel().tolist(), *episode.query.ravel().tolist()]
         paths = table.paths(rows)
         middle = len(episode.support)
         for group in _same_content(paths, [int(i >= middle) for i in range(len(rows))]):

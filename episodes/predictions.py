@@ -165,7 +165,9 @@ def score_predictions(result_csv: StrPath, truth_csv: StrPath) -> ScoreResult:
     right = [found[name][image] == label for name in names for image, label in truth[name].items()]
     accuracies = task_accuracies(task, right, [True] * len(right), len(names))
     mean, half_width = mean_interval(accuracies)
-    return ScoreResult(mean, half_width, len(right), len(names), dict(zip(names, accuracies.tolist(), strict=True)))
+    return ScoreResult(
+        mean, half_width, len(right), len(names), dict(zip(names, accuracies.ravel().tolist(), strict=True))
+    )
 
 
 def _keys(labels: dict[str, dict[str, str]]) -> set[tuple[str, str]]:

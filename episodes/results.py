@@ -105,7 +105,7 @@ class Results:
         return pd.DataFrame(
             {
                 "task": np.array(self.names, dtype=object)[self.episode],
-                "image": [table.image_name(row) for row in self.row.tolist()],
+                "image": [table.image_name(row) for row in self.row.ravel().tolist()],
                 "label": names[np.maximum(self.predicted, -1)],
                 "confidence": self.confidence,
                 "truth": names[np.maximum(self.truth, -1)],

@@ -233,7 +233,7 @@ class EpisodeSampler(Sequence[Episode]):
 
     def _explain_too_few(self) -> str:
         needed = self.max_shots + self.queries
-        small = [label for label, count in enumerate(self.table.counts.tolist()) if count < needed]
+        small = [label for label, count in enumerate(self.table.counts.ravel().tolist()) if count < needed]
         named = ", ".join(f"{self.table.class_names[i]} ({self.table.counts[i]})" for i in small[:_NAMED])
         more = f" and {len(small) - _NAMED} more" if len(small) > _NAMED else ""
         too_small = f"; too small: {named}{more}" if small else ""

@@ -171,4 +171,4 @@ def _as_path(item: object) -> str:
 
 
 def _take(items: Sequence[Path | Hashable], rows: IntArray) -> Sequence[Path | Hashable]:
-    return items.take(rows) if isinstance(items, PathList) else [items[row] for row in rows.tolist()]
+    return items.take(rows) if isinstance(items, PathList) else [items[row] for row in rows.ravel().tolist()]

@@ -177,13 +177,14 @@ def report(frame: pd.DataFrame) -> str:
     lines = ["Points gained over the prototype, mean of the sets (in brackets: the set where it gains least).", ""]
     lines += _head(["classifier", *heads, "tasks a second"])
     for name in frame["classifier"].unique():
-        rows = [overall.loc[(name, *setting)] for setting in settings]
+        keys = [(name, *setting) for setting in settings]
+        rows = [overall.loc[key] for key in keys]
         cells = [_gain(row) for row in rows]
         lines.append(_line([_marked(name), *cells, f"{rows[-1].rate:,.0f}"]))
     for data in frame["data"].unique():
         lines += ["", f"Accuracy on {data}, %.", "", *_head(["classifier", *heads])]
         for name in frame["classifier"].unique():
-            rows = [by_set.loc[(data, name, *setting)] for setting in settings]
+            rows = [by_set.loc[key] for key in [(data, name, *setting) for setting in settings]]
             lines.append(_line([_marked(name), *(f"{100 * row.accuracy:.1f} ± {100 * row.ci95:.1f}" for row in rows)]))
     return "\n".join([*lines, "", "\\* transductive: an answer may depend on the other queries of its task.", ""])
 

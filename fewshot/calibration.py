@@ -151,7 +151,8 @@ def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> Re
     with np.errstate(invalid="ignore"):
         mean_sure = np.bincount(where, weights=sure, minlength=bins) / counts
         mean_right = np.bincount(where, weights=right, minlength=bins) / counts
-    return Reliability(np.linspace(0, 1, bins + 1), mean_sure, mean_right, counts)
+    edges = np.linspace(0, 1, bins + 1, dtype=np.float64)
+    return Reliability(edges, mean_sure, mean_right, counts)
 
 
 def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> float:

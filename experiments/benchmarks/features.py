@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from easyfsl.datasets import FeaturesDataset
 from easyfsl.methods import PrototypicalNetworks, SimpleShot
@@ -110,7 +112,7 @@ def run(scratch: Path, quick: bool) -> list[Row]:
     ]  # fmt: skip
 
 
-def _nearest_centroid(sampler: EpisodeSampler, stored: np.ndarray, count: int) -> float:
+def _nearest_centroid(sampler: EpisodeSampler, stored: npt.NDArray[Any], count: int) -> float:
     right = []
     for episode in sampler[:count]:
         fitted = NearestCentroid().fit(stored[episode.support], episode.support_labels)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from clip.model import CLIP, convert_weights
 from PIL import Image
@@ -75,7 +77,7 @@ def tasks(root: Path, count: int, **settings: int) -> Path:
     return root
 
 
-def _task(table: ImageTable, number: int, used: np.ndarray, shots: int, queries: int, classes: int) -> Episode:
+def _task(table: ImageTable, number: int, used: npt.NDArray[Any], shots: int, queries: int, classes: int) -> Episode:
     chosen = [(number * 5 + i) % classes for i in range(5)]
     support, query = [], []
     for label in chosen:

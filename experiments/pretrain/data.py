@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -32,7 +33,7 @@ class Pictures:
         return Pictures(self.pixels.to(device), self.labels.to(device), self.class_names)
 
 
-def decode(path: Path, size: int = SIZE) -> np.ndarray:
+def decode(path: Path, size: int = SIZE) -> npt.NDArray[np.uint8]:
     """One picture as CLIP's preprocessing frames it: bicubic to the short side, centre crop, RGB (3, size,
     size).
     """
@@ -54,7 +55,7 @@ def load_pictures(root: Path, size: int = SIZE) -> Pictures:
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: expected a folder of class folders; unpack the image sets there first")
     names: list[str] = []
-    pixels: list[np.ndarray] = []
+    pixels: list[npt.NDArray[np.uint8]] = []
     labels: list[int] = []
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         files = sorted(path for path in folder.iterdir() if path.suffix.lower() in {".jpg", ".jpeg", ".png"})

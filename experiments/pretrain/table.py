@@ -88,5 +88,6 @@ def markdown(rows: list[Row]) -> str:
     lines = ["| set | " + " | ".join(f"{encoder}, {shots}-shot" for encoder, shots in columns) + " |"]
     lines.append("|---" * (len(columns) + 1) + "|")
     for data in dict.fromkeys(row.data for row in rows):
-        lines.append(f"| {data} | " + " | ".join(cell[(data, *column)] for column in columns) + " |")
+        keys = [(data, *column) for column in columns]
+        lines.append(f"| {data} | " + " | ".join(cell[key] for key in keys) + " |")
     return "\n".join(lines)
