@@ -11,7 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -91,39 +91,17 @@ def embed_images(
     size = batch_size or default_batch_size(encoder)
     space = cache_space(encoder, precision, size) if cache is not None else b""
     reader = _Reader(encoder, items, read, cache, space)
-    found = Embeddings(
-        torch.zeros(len(items), encoder.embed_dim), torch.ones(len(items), dtype=torch.bool), problems={}, computed=0
-    )
-    features = found.features.numpy()  # the same memory: torch takes ten times as long to write one row
-    computed = 0
-
-    def keep(tags: list[tuple[int, bytes]], vectors: Tensor) -> None:
-        nonlocal computed
-        computed += len(tags)
-        found.features[[row for row, _ in tags]] = vectors
-        if cache is not None:
-            cache.put({key: vector for (_, key), vector in zip(tags, vectors.numpy(), strict=True)})
-
-    twins: list[tuple[int, int]] = []
+    gathered = _Gathered(len(items), encoder.embed_dim, cache)
     count = workers or min(16, os.cpu_count() or 1)
-    with Lanes(encoder, embed_pictures, keep, size=size, expected=len(items), precision=precision) as lanes:
+    with Lanes(encoder, embed_pictures, gathered.keep, size=size, expected=len(items), precision=precision) as lanes:
         for done, got in enumerate(_in_threads(reader, len(items), count), start=1):
-            if got.pixels is not None:
-                lanes.add((got.row, got.key), torch.from_numpy(got.pixels))
-            elif got.vector is not None:
-                features[got.row] = got.vector
-            elif got.twin is not None:
-                twins.append((got.row, got.twin))
-            else:
-                found.readable[got.row] = False
-                found.problems[got.row] = got.problem or "unreadable"
+            gathered.take(got, lanes)
             if progress is not None and (done % size == 0 or done == len(items)):
                 progress(done, len(items))
-    _repeat(found, twins)
     if cache is not None:
         cache.note_use()
         cache.evict()
-    return replace(found, computed=computed)
+    return gathered.finish()
 
 
 def cache_space(encoder: VisionEncoder, precision: Precision, size: int) -> bytes:
@@ -146,12 +124,42 @@ def picture_digest(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()[:20]
 
 
-def _repeat(found: Embeddings, twins: list[tuple[int, int]]) -> None:
-    """Rows with the bytes of an earlier row get what that one got."""
-    for row, twin in twins:
-        found.features[row], found.readable[row] = found.features[twin], found.readable[twin]
-        if twin in found.problems:
-            found.problems[row] = found.problems[twin]
+class _Gathered:
+    """The embeddings of n pictures while they come in."""
+
+    def __init__(self, n: int, width: int, cache: EmbeddingCache | None) -> None:
+        self._features, self._readable = torch.zeros(n, width), torch.ones(n, dtype=torch.bool)
+        self._rows = self._features.numpy()  # the same memory: torch takes ten times as long to write one row
+        self._problems: dict[int, str] = {}
+        self._twins: list[tuple[int, int]] = []
+        self._cache, self._computed = cache, 0
+
+    def take(self, got: _Read, lanes: Lanes[tuple[int, bytes]]) -> None:
+        """One picture: to the encoder if it is to be computed, else what is known of it."""
+        if got.pixels is not None:
+            lanes.add((got.row, got.key), torch.from_numpy(got.pixels))
+        elif got.vector is not None:
+            self._rows[got.row] = got.vector
+        elif got.twin is not None:
+            self._twins.append((got.row, got.twin))
+        else:
+            self._readable[got.row] = False
+            self._problems[got.row] = got.problem or "unreadable"
+
+    def keep(self, tags: list[tuple[int, bytes]], vectors: Tensor) -> None:
+        """What the encoder made of a batch of (row, cache key)."""
+        self._computed += len(tags)
+        self._features[[row for row, _ in tags]] = vectors
+        if self._cache is not None:
+            self._cache.put({key: vector for (_, key), vector in zip(tags, vectors.numpy(), strict=True)})
+
+    def finish(self) -> Embeddings:
+        """All of it; rows with the bytes of an earlier row get what that one got."""
+        for row, twin in self._twins:
+            self._features[row], self._readable[row] = self._features[twin], self._readable[twin]
+            if twin in self._problems:
+                self._problems[row] = self._problems[twin]
+        return Embeddings(self._features, self._readable, self._problems, self._computed)
 
 
 class _Reader:

@@ -229,28 +229,10 @@ def make_trunk(
     like = hidden_like(encoder, n_frozen, key.precision)
     note = _note(root, key, n_frozen)
     beside = root / f".{note.stem}.{os.getpid()}.part"
-    problems: dict[int, str] = {}
     try:
         with beside.open("wb") as file:
             file.truncate(trunk_bytes(key, like))
-        mapped = np.memmap(beside, dtype=_ROW, mode="r+")
-        rows = mapped.reshape(key.n_pictures * key.views, -1)
-
-        def keep(places: list[int], hidden: Tensor) -> None:
-            rows[places] = hidden.contiguous().flatten(1).view(torch.uint8).numpy()
-
-        expected = key.n_pictures * key.views
-        with Lanes(
-            encoder, _trunk(n_frozen), keep, size=key.batch_size, expected=expected, precision=key.precision
-        ) as lanes:
-            for done, (row, pictures, problem) in enumerate(_loaded(source, workers), start=1):
-                if problem is not None:
-                    problems[row] = problem
-                for view in range(0 if pictures is None else key.views):
-                    lanes.add(row * key.views + view, pictures[view])
-                if progress is not None:
-                    progress(done, key.n_pictures)
-        mapped.flush()
+        problems = _fill(beside, key, n_frozen, encoder, source, workers, progress)
         os.replace(beside, note.with_suffix(".bin"))
     except OSError as error:
         raise DataError(
@@ -264,6 +246,37 @@ def make_trunk(
     if stored is None:
         raise DataError(f"{note}: was just written but cannot be read. Use --trunk_cache off")
     return stored
+
+
+def _fill(
+    path: Path,
+    key: TrunkKey,
+    n_frozen: int,
+    encoder: VisionEncoder,
+    source: PictureSource,
+    workers: int,
+    progress: Callable[[int, int], None] | None,
+) -> dict[int, str]:
+    """Write the hidden states into a file of their size; row -> what is wrong with the picture, of unreadable ones."""
+    expected = key.n_pictures * key.views
+    mapped = np.memmap(path, dtype=_ROW, mode="r+")
+    rows = mapped.reshape(expected, -1)
+    problems: dict[int, str] = {}
+
+    def keep(places: list[int], hidden: Tensor) -> None:
+        rows[places] = hidden.contiguous().flatten(1).view(torch.uint8).numpy()
+
+    size, precision = key.batch_size, key.precision
+    with Lanes(encoder, _trunk(n_frozen), keep, size=size, expected=expected, precision=precision) as lanes:
+        for done, (row, pictures, problem) in enumerate(_loaded(source, workers), start=1):
+            if problem is not None:
+                problems[row] = problem
+            for view in range(0 if pictures is None else key.views):
+                lanes.add(row * key.views + view, pictures[view])
+            if progress is not None:
+                progress(done, key.n_pictures)
+    mapped.flush()
+    return problems
 
 
 def _write_note(note: Path, like: Tensor, problems: dict[int, str]) -> None:
