@@ -235,7 +235,7 @@ def compare(rows: Sequence[EvaluationRow], first: str, second: str) -> list[Comp
     ours, theirs = named(first), named(second)
     if "untouched" in (first, second):  # of the backbone that it is compared with, where there are several
         known = {row.backbone for row in (theirs if first == "untouched" else ours)}
-        ours, theirs = ([row for row in rows if row.backbone in known] for rows in (ours, theirs))
+        ours, theirs = ([row for row in side if row.backbone in known] for side in (ours, theirs))
     others = {setting(row): row for row in theirs}
     pairs = [(row, others[setting(row)]) for row in ours if setting(row) in others]
     if not pairs or any(a is b for a, b in pairs):
