@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +24,12 @@ from episodes.errors import DataError
 from fewshot.cache import EmbeddingCache
 from fewshot.device import Precision, resolve_precision
 from fewshot.encoders.base import VisionEncoder
-from fewshot.images import TRANSFORM, Pixels, UnreadableImage, clip_pixels, read_bytes
+from fewshot.images import TRANSFORM, UnreadableImage, clip_tensors, read_bytes
+from fewshot.jpeg_gpu import GpuDecoder, gpu_decoder
 from fewshot.lanes import ARITHMETIC, Lanes, default_batch_size, embed_pictures
 
 Progress = Callable[[int, int], None]  # pictures done, pictures in all
+Decode = Callable[[Sequence[bytes]], list[Tensor | UnreadableImage]]  # files -> (3, H, W) uint8, or why not
 _CHUNK = 32  # pictures a thread takes at a time, where there are many: enough to hide the cost of handing over
 _HELD_BYTES = 16 << 20  # of files that a thread holds before it decodes them
 
@@ -54,7 +57,7 @@ class _Read:
 
     row: int
     key: bytes = b""
-    pixels: Pixels | None = None
+    pixels: Tensor | None = None
     vector: npt.NDArray[np.float32] | None = None
     twin: int | None = None
     problem: str | None = None
@@ -69,6 +72,7 @@ def embed_images(
     batch_size: int | None = None,
     cache: EmbeddingCache | None = None,
     read: Callable[[Any], bytes] = read_bytes,
+    decoding: Literal["auto", "cpu"] | GpuDecoder = "auto",
     progress: Progress | None = None,
 ) -> Embeddings:
     """Embed picture files; files with the same bytes are encoded once.
@@ -81,6 +85,8 @@ def embed_images(
         batch_size: B; `default_batch_size` unless set.
         cache: where embeddings of earlier runs lie and new ones go; None for none.
         read: gives the bytes of an item; raises `UnreadableImage` where it cannot.
+        decoding: "auto" decodes JPEGs on the encoder's GPU where that is to be had (see `fewshot.jpeg_gpu`), but at precision 32
+            on the processor, as "cpu" does.
         progress: told (pictures done, n) after every batch.
 
     Raises:
@@ -89,8 +95,12 @@ def embed_images(
     if len(items) == 0:
         raise DataError("there are no pictures to embed")
     size = batch_size or default_batch_size(encoder)
-    space = cache_space(encoder, precision, size) if cache is not None else b""
-    reader = _Reader(encoder, items, read, cache, space)
+    if decoding == "auto":
+        exact = resolve_precision(precision, encoder.device) == "32"
+        decoding = (None if exact else gpu_decoder(encoder)) or "cpu"
+    decoder = None if decoding == "cpu" else decoding
+    space = cache_space(encoder, precision, size, decoder) if cache is not None else b""
+    reader = _Reader(encoder, items, read, decoder or partial(clip_tensors, size=encoder.image_size), cache, space)
     gathered = _Gathered(len(items), encoder.embed_dim, cache)
     count = workers or min(16, os.cpu_count() or 1)
     with Lanes(encoder, embed_pictures, gathered.keep, size=size, expected=len(items), precision=precision) as lanes:
@@ -104,7 +114,7 @@ def embed_images(
     return gathered.finish()
 
 
-def cache_space(encoder: VisionEncoder, precision: Precision, size: int) -> bytes:
+def cache_space(encoder: VisionEncoder, precision: Precision, size: int, decoder: GpuDecoder | None = None) -> bytes:
     """Everything but the picture that an embedding depends on, as the first part of a cache key."""
     parts = (
         encoder.fingerprint,
@@ -115,6 +125,7 @@ def cache_space(encoder: VisionEncoder, precision: Precision, size: int) -> byte
         encoder.device.type,
         str(size),
         torch.__version__,
+        *([decoder.name] if decoder is not None else []),
     )
     return hashlib.sha256("|".join(parts).encode()).digest()
 
@@ -137,7 +148,7 @@ class _Gathered:
     def take(self, got: _Read, lanes: Lanes[tuple[int, bytes]]) -> None:
         """One picture: to the encoder if it is to be computed, else what is known of it."""
         if got.pixels is not None:
-            lanes.add((got.row, got.key), torch.from_numpy(got.pixels))
+            lanes.add((got.row, got.key), got.pixels)
         elif got.vector is not None:
             self._rows[got.row] = got.vector
         elif got.twin is not None:
@@ -170,11 +181,12 @@ class _Reader:
         encoder: VisionEncoder,
         items: Sequence[Any],
         read: Callable[[Any], bytes],
+        decode: Decode,
         cache: EmbeddingCache | None,
         space: bytes,
     ) -> None:
-        self._items, self._read, self._cache, self._space = items, read, cache, space
-        self._size, self._width = encoder.image_size, encoder.embed_dim
+        self._items, self._read, self._decode, self._cache, self._space = items, read, decode, cache, space
+        self._width = encoder.embed_dim
         self._first: dict[bytes, int] = {}  # digest -> row that stands for these bytes
 
     def __call__(self, rows: range) -> list[_Read]:
@@ -194,7 +206,9 @@ class _Reader:
         keys = [key for _, key, _ in waiting if isinstance(key, bytes)]
         found = self._cache.get_many(keys) if self._cache is not None else {}
         known = {key: vector for key, vector in found.items() if len(vector) == self._width}
-        return [self._decoded(*entry, known) for entry in waiting]
+        fresh = {key: data for _, key, data in waiting if isinstance(key, bytes) and key not in known}
+        decoded = dict(zip(fresh, self._decode(list(fresh.values())), strict=True)) if fresh else {}
+        return [key if isinstance(key, _Read) else _told(row, key, known, decoded) for row, key, _ in waiting]
 
     def _look(self, row: int) -> tuple[bytes | _Read, bytes]:
         """(cache key, the file's bytes), or what is known already in place of the key."""
@@ -206,17 +220,20 @@ class _Reader:
         first = self._first.setdefault(digest, row)  # one operation, so threads cannot both be first
         return (self._space + digest, data) if first == row else (_Read(row, twin=first), b"")
 
-    def _decoded(
-        self, row: int, key: bytes | _Read, data: bytes, known: Mapping[bytes, npt.NDArray[np.float32]]
-    ) -> _Read:
-        if isinstance(key, _Read):
-            return key
-        if key in known:
-            return _Read(row, key=key, vector=known[key])
-        try:
-            return _Read(row, key=key, pixels=clip_pixels(data, self._size))
-        except UnreadableImage as error:
-            return _Read(row, problem=str(error))
+
+def _told(
+    row: int,
+    key: bytes,
+    known: Mapping[bytes, npt.NDArray[np.float32]],
+    decoded: Mapping[bytes, Tensor | UnreadableImage],
+) -> _Read:
+    """What the cache or the decoder says of a row."""
+    if key in known:
+        return _Read(row, key=key, vector=known[key])
+    pixels = decoded[key]
+    if isinstance(pixels, UnreadableImage):
+        return _Read(row, problem=str(pixels))
+    return _Read(row, key=key, pixels=pixels)
 
 
 def _in_threads(reader: _Reader, n: int, workers: int) -> Iterator[_Read]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from fewshot.encoders.base import VisionEncoder
 
 Pixels = npt.NDArray[np.uint8]
 TRANSFORM = "clip-2"  # name of the test transform in cache keys: a change here that moves a pixel renames it
-_LONGEST = 32  # sides to one: what is longer is cropped before it is resized
+LONGEST = 32  # sides to one: what is longer is cropped before it is resized
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
@@ -81,6 +82,17 @@ def clip_pixels(data: bytes, size: int) -> Pixels:
     return resize_and_crop(decode(data, at_least=2 * size), size)
 
 
+def clip_tensors(files: Sequence[bytes], size: int) -> list[Tensor | UnreadableImage]:
+    """`clip_pixels` of each file as a tensor, or why it cannot be read."""
+    found: list[Tensor | UnreadableImage] = []
+    for data in files:
+        try:
+            found.append(torch.from_numpy(clip_pixels(data, size)))
+        except UnreadableImage as error:
+            found.append(error)
+    return found
+
+
 def resize_and_crop(image: Image.Image, size: int) -> Pixels:
     """CLIP's test transform: shorter side to `size` (bicubic, antialiased), centre crop -> (3, size, size) uint8.
 
@@ -88,18 +100,28 @@ def resize_and_crop(image: Image.Image, size: int) -> Pixels:
     """
     width, height = image.size
     short = min(width, height)
-    if max(width, height) > _LONGEST * short:  # a thread of a picture would become a giant one; only its middle is used
-        wide, high = min(width, _LONGEST * short), min(height, _LONGEST * short)
+    if max(width, height) > LONGEST * short:  # a thread of a picture would become a giant one; only its middle is used
+        wide, high = min(width, LONGEST * short), min(height, LONGEST * short)
         left, top = (width - wide) // 2, (height - high) // 2
         image = image.crop((left, top, left + wide, top + high))
         width, height = image.size
     if short != size:
-        longer = int(size * max(width, height) / short)
-        image = image.resize((size, longer) if width <= height else (longer, size), Image.Resampling.BICUBIC)
+        image = image.resize(resized(width, height, size), Image.Resampling.BICUBIC)
         width, height = image.size
-    left, top = round((width - size) / 2.0), round((height - size) / 2.0)
+    left, top = crop_corner(width, height, size)
     pixels = np.asarray(image.crop((left, top, left + size, top + size)))
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def resized(width: int, height: int, size: int) -> tuple[int, int]:
+    """(width, height) of a picture whose shorter side becomes `size`."""
+    longer = int(size * max(width, height) / min(width, height))
+    return (size, longer) if width <= height else (longer, size)
+
+
+def crop_corner(width: int, height: int, size: int) -> tuple[int, int]:
+    """(left, top) of the centre crop of (size, size)."""
+    return round((width - size) / 2.0), round((height - size) / 2.0)
 
 
 def normalise(pixels: Tensor, encoder: VisionEncoder) -> Tensor:

@@ -15,7 +15,9 @@ from experiments.benchmarks.measure import Row, quotients
 from experiments.benchmarks.training import Runner
 from fewshot.classifiers import build_classifier
 from fewshot.device import autocast, resolve_precision
-from fewshot.encoders import load_encoder
+from fewshot.embeddings import embed_images
+from fewshot.encoders import VisionEncoder, load_encoder
+from fewshot.jpeg_gpu import gpu_decoder
 from fewshot.lanes import DTYPES, default_batch_size
 from fewshot.predict import predict
 
@@ -56,8 +58,9 @@ def measure(scratch: Path, quick: bool, device: torch.device, weights: Path, wid
         Row(f"encoder on {kind}, {precision}", rate, peak, "TFLOP/s", f"matrix product of {width}", quotients(rate, peak),
             note=f"{bare[0]:,.0f} pictures a second in batches of {size}"),
         Row(f"predict on {kind}", found[1:], bare, "pictures/s", "bare encoder", quotients(found[1:], bare),
-            note="what is missing to 1 is reading and decoding JPEGs, which is the processor's"),
+            note="what is missing to 1 is reading and decoding JPEGs"),
     ]  # fmt: skip
+    rows += decoding(encoder, sorted(root.rglob("*.jpg")), rounds)
     table = read_class_folders(class_folders(scratch / "training", 12, 6))
     for blocks in (2, 6) if len(encoder.blocks) > 6 else (1,):
         runner = Runner(scratch, table, blocks, weights, device)
@@ -67,6 +70,27 @@ def measure(scratch: Path, quick: bool, device: torch.device, weights: Path, wid
                 "without the trunk cache", quotients(seconds["none"], seconds["cache"]))
         )  # fmt: skip
     return rows
+
+
+def decoding(encoder: VisionEncoder, paths: list[Path], rounds: int) -> list[Row]:
+    """Pictures a second with JPEGs decoded by the card and by the processor; nothing where the card's decoder is not used."""
+    card = gpu_decoder(encoder)
+    if card is None:
+        return []
+    rates: dict[str, list[float]] = {"card": [], "processor": []}
+    features = {}
+    for _ in range(rounds + 1):
+        for name in rates:
+            started = time.perf_counter()
+            found = embed_images(encoder, paths, decoding=card if name == "card" else "cpu")
+            rates[name].append(found.computed / (time.perf_counter() - started))
+            features[name] = found.features
+    apart = float((1 - (features["card"] * features["processor"]).sum(1)).max())
+    ours, theirs = rates["card"][1:], rates["processor"][1:]
+    return [
+        Row("embedding, JPEGs decoded by the card", ours, theirs, "pictures/s", "decoded by the processor",
+            quotients(ours, theirs), note=f"embeddings at most {apart:.1e} (1 - cosine) apart")
+    ]  # fmt: skip
 
 
 def _seconds(call: Callable[[], object], rounds: int, device: torch.device, repeats: int = 5) -> list[float]:

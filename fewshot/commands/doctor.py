@@ -53,7 +53,9 @@ def examine() -> dict[str, Any]:
     import fewshot
     from fewshot.cache import EmbeddingCache
     from fewshot.device import resolve_device, resolve_precision
+    from fewshot.encoders import load_encoder
     from fewshot.encoders.download import model_urls, weights_file
+    from fewshot.jpeg_gpu import gpu_decoder
 
     device = resolve_device()
     found = [name for name in model_urls() if weights_file(name).is_file()]
@@ -65,6 +67,9 @@ def examine() -> dict[str, Any]:
         **{package: _version(package) for package in _PACKAGES},
         "device": f"{device} ({name})",
         "precision": resolve_precision("auto", device),
+        "jpegs": "decoded by the GPU"
+        if gpu_decoder(load_encoder("tiny", device=device))
+        else "decoded by the processor",
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()} cores",
         "weights": ", ".join(["tiny", *found])
         + ("" if found else "  (OpenAI's: fewshot download --model_name ViT-B/32)"),
