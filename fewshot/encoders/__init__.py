@@ -25,19 +25,19 @@ def clip_state(name: str, download_root: str | Path | None = None) -> tuple[dict
     """The state dict of a backbone in OpenAI's names, and where it came from.
 
     Args:
-        name: "tiny", one of OpenAI's model names, or the path of a weights file.
+        name: "tiny", one of OpenAI's model names, or the path of a weights file, of one like tiny's too.
         download_root: where OpenAI's models were downloaded to.
 
     Raises:
         UsageError: it is neither a known name nor a file.
         DataError: the model is known but was not downloaded, or the file is broken.
     """
-    if name == TINY:
-        from fewshot.encoders import tiny
+    from fewshot.encoders import tiny
 
-        return tiny.expand_state_dict(read_weights(tiny.weights_path())), TINY
     urls = model_urls()
-    if name in urls:
+    if name == TINY:
+        path = tiny.weights_path()
+    elif name in urls:
         path = weights_file(name, download_root)
         if not path.is_file():
             raise DataError(
@@ -51,7 +51,13 @@ def clip_state(name: str, download_root: str | Path | None = None) -> tuple[dict
                 f"backbone {name!r} is neither a known name nor a weights file. Known: {TINY}, {', '.join(urls)}, open_clip:<model>/<tag>, "
                 "timm:<name>; or the path of a file in OpenAI's format"
             )
-    return read_weights(path), str(path)
+    state, source = read_weights(path), TINY if name == TINY else str(path)
+    if tiny.ROWS not in state:
+        return state, source
+    try:
+        return tiny.expand_state_dict(state), source
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 def load_clip(name: str, *, device: str | torch.device = "cpu", download_root: str | Path | None = None) -> Any:

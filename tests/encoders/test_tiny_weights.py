@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import clip
 import pytest
 import torch
 from clip.model import CLIP, build_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from episodes.errors import DataError
+from fewshot.encoders import load_clip, load_encoder
 from fewshot.encoders.tiny import DEFAULT, ROWS, VALUES, VOCABULARY, expand_state_dict, weights_path
 
 
@@ -71,6 +75,18 @@ def test_tokens_of_training_have_their_own_rows_and_all_others_share_one(tensors
     assert torch.equal(table[others], tensors[DEFAULT].float().expand(int(others.sum()), -1))
     assert others.any() and not others[clip.tokenize(["a photo of a goldfish."])[0].max()]
     assert all(torch.equal(tensors[name], before[name]) for name in before)
+
+
+def test_such_a_file_is_a_backbone_by_its_path(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    copied = tmp_path / "mine.safetensors"
+    copied.write_bytes(weights_path().read_bytes())
+    assert torch.equal(load_encoder(str(copied))(x), load_encoder("tiny")(x))
+    tokens = clip.tokenize(["a photo of a lemon."])
+    assert torch.equal(load_clip(str(copied)).encode_text(tokens), load_clip("tiny").encode_text(tokens))
+    save_file({name: value for name, value in tensors.items() if name != DEFAULT}, copied)
+    with pytest.raises(DataError, match=r"mine\.safetensors: .*token_embedding\.default missing"):
+        load_encoder(str(copied))
 
 
 @pytest.mark.parametrize("damage", ["missing", "short"])
