@@ -1,10 +1,12 @@
 """Last step of making `tiny`: put the encoder of an episodic fine-tuning run into the shipped file.
 
-    fewshot train --train_data DATA/tin/base --val_data DATA/tin/val --backbone tiny --unfreeze_blocks 2 \\
-        --visual_lr 1e-4 --epochs 1 --batch_size 96 --output RUN
-    python -m experiments.finish_tiny RUN fewshot/encoders/tiny/tiny.safetensors
+    fewshot train --train_data DATA/tin/base --val_data DATA/tin/val --backbone STAGE/tiny.safetensors \\
+        --unfreeze_blocks 2 --visual_lr 1e-4 --batch_size 96 --views 4 --output RUN
+    python -m experiments.finish_tiny RUN STAGE/tiny.safetensors fewshot/encoders/tiny/tiny.safetensors --data DATA
 
-The text side stays as it was. Only a run whose tuned encoder was kept, which validation decides, is taken.
+STAGE is the output of ``experiments.pretrain_tiny_clip``, whose text side stays as it was. Only a run whose tuned encoder
+was kept, which validation decides, is taken. The tables of tiny, of the first stage, of an untrained network and of raw
+pixels on every set, tin novel among them, are made here, after everything is chosen.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ import tyro
 from safetensors.torch import load_file, save_file
 
 from episodes.errors import DataError
+from experiments.pretrain import export
+from experiments.pretrain.table import evaluation_sets, write_tables
 from fewshot import load_checkpoint
 
 
@@ -28,13 +32,19 @@ class Options:
     """Put a finished run's encoder into the file of `tiny`."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """A folder that `fewshot train --backbone tiny` made."""
+    """A folder that `fewshot train --backbone STAGE` made; the tables go there."""
+    stage: Annotated[Path, tyro.conf.Positional]
+    """The weights that it began with."""
     weights: Annotated[Path, tyro.conf.Positional]
     """The file of `tiny`, which is replaced."""
+    data: Path | None = None
+    """Where tin, omniglot, grocery and pacs are; without it no tables are made."""
+    episodes: int = 2000
+    """Of the tables."""
 
 
-def finish(run: Path, weights: Path) -> None:
-    """Replace the visual tensors of `weights` by those that `run` kept, as float16.
+def finish(run: Path, stage: Path, weights: Path) -> None:
+    """Write `stage` with the visual tensors that `run` kept, as float16, to `weights`.
 
     Raises:
         DataError: the run kept the untouched encoder, or is of another network.
@@ -42,19 +52,26 @@ def finish(run: Path, weights: Path) -> None:
     checkpoint = load_checkpoint(run)
     if not checkpoint.tuned:
         raise DataError(f"{run}: validation kept the untouched encoder; there is nothing better to ship")
-    tensors = load_file(weights)
+    tensors = load_file(stage)
     tuned = checkpoint.encoder.state_dict()
     before = {name: value.shape for name, value in tensors.items() if name.startswith("visual.")}
     if {name: value.shape for name, value in tuned.items()} != before:
-        raise DataError(f"{run}: its encoder is not of the shape of {weights}")
+        raise DataError(f"{run}: its encoder is not of the shape of {stage}")
     beside = weights.with_name(f".{weights.name}.part")
     save_file({**tensors, **{name: value.to(torch.float16).contiguous() for name, value in tuned.items()}}, beside)
     os.replace(beside, weights)
 
 
+def main(options: Options) -> None:
+    """Finish, and measure where there is something to measure on; raises as `finish`."""
+    finish(options.run, options.stage, options.weights)
+    if options.data is not None:
+        models = {"tiny": export.read(options.weights), "first stage": export.read(options.stage)}
+        write_tables(evaluation_sets(options.data), models, options.run, options.episodes)
+
+
 if __name__ == "__main__":
-    options = tyro.cli(Options, use_underscores=True)
     try:
-        finish(options.run, options.weights)
+        main(tyro.cli(Options, use_underscores=True))
     except DataError as error:
         sys.exit(f"finish_tiny: {error}")

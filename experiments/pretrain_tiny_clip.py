@@ -3,30 +3,28 @@
     python -m experiments.pretrain_tiny_clip --data DIR --output DIR --minutes 110      # two CPU cores
     python -m experiments.pretrain_tiny_clip --data DIR --output DIR --epochs 300 --device cuda
 
+What ships is fine-tuned once more (see ``experiments.finish_tiny``, which ends with the same table): then add
+``--no-held_out``, so that the held-out sets are looked at once, at the very end.
+
 DIR holds tin/{base,val,novel}, omniglot/{base,novel} and, for the table, grocery and pacs, as class folders.
 A run that was stopped goes on with ``--resume``, and one that has ended with
 ``--resume --from_share 0.5 --minutes 60``. It leaves tiny.safetensors, curve.csv, table.csv and table.md in the
-output. Contrast with prompts after Radford et al. 2021 (arXiv 2103.00020); the rest of the
-recipe is in ``experiments.pretrain``.
+output. With ``--teacher`` it learns from an earlier generation, too. Contrast with prompts after Radford et al. 2021
+(arXiv 2103.00020); the rest of the recipe is in ``experiments.pretrain``.
 """
 
 from __future__ import annotations
 
-import csv
 import os
 import time
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from experiments.pretrain import export, table
-from experiments.pretrain.data import SIZE, check_no_leak, load_pictures
+from experiments.pretrain import export
+from experiments.pretrain.data import check_no_leak, load_pictures
 from experiments.pretrain.fit import fit
-from experiments.pretrain.measure import embed
-from experiments.pretrain.model import Shape, make_clip
 from experiments.pretrain.schedule import Budget
+from experiments.pretrain.table import evaluation_sets, write_tables
 from experiments.pretrain.train import Run, Settings
 
 
@@ -40,6 +38,7 @@ class Arguments:
     minutes: float | None = None  # train for this long instead, however fast the machine turns out to be
     resume: bool = False  # go on from output/checkpoint.pt
     from_share: float | None = None  # with resume: set the schedule back to this share, to train a finished run further
+    teacher: Path | None = None  # weights of an earlier generation, whose soft labels are learned beside the labels
     device: str = "cpu"
     precision: str = "bf16"  # bf16 or 32
     shards: int | None = None  # parts of a step side by side; default: the cores on a CPU, one on a GPU
@@ -51,6 +50,7 @@ class Arguments:
     compile: bool = True
     log_every: float = 300.0  # seconds between lines of the curve and checkpoints
     episodes: int = 2000  # of the table at the end
+    held_out: bool = True  # measure tin novel and the other sets in it, too; without, tin val alone
 
 
 def settings_of(arguments: Arguments) -> Settings:
@@ -87,7 +87,8 @@ def train(arguments: Arguments) -> Path:
     characters = load_pictures(data / "omniglot" / "base")
     validation = load_pictures(data / "tin" / "val")
     check_no_leak(data, photos.class_names, characters.class_names)
-    run = Run(settings_of(arguments), photos, characters)
+    teacher = export.read(arguments.teacher) if arguments.teacher is not None else None
+    run = Run(settings_of(arguments), photos, characters, teacher)
     if arguments.resume:
         run.load(checkpoint)
     if share is not None:
@@ -99,39 +100,14 @@ def train(arguments: Arguments) -> Path:
     return weights
 
 
-def write_table(data: Path, weights: Path, output: Path, episodes: int, seed: int = 0) -> list[table.Row]:
-    """The few-shot table of a weights file, and its zero-shot accuracy, as table.csv and table.md."""
-    model, untrained = export.read(weights), make_clip(Shape(), 1, seed)
-    encoders: dict[str, table.Embed] = {
-        "tiny": partial(embed, model, size=SIZE, dtype=torch.float32),
-        "untrained": partial(embed, untrained, size=SIZE, dtype=torch.float32),
-        "raw pixels": table.raw_pixels,
-    }
-    rows = table.few_shot_rows(encoders, table.load_sets(data), episodes, seed)
-    text = table.markdown(rows)
-    for name in ("val", "novel"):
-        pictures = load_pictures(data / "tin" / name)
-        classes = len(pictures.class_names)
-        accuracy, ci95 = table.zero_shot(model, pictures, SIZE)
-        rows.append(table.Row("tiny", f"tin {name}, zero-shot of {classes} classes", 0, accuracy, ci95))
-        text += f"\n\nzero-shot by class names, tin {name}: {100 * accuracy:.1f} ± {100 * ci95:.1f} % "
-        text += f"({len(pictures)} pictures of {classes} classes)"
-    with (output / "table.csv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, fieldnames=list(asdict(rows[0])))
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
-    (output / "table.md").write_text(text + "\n", encoding="utf-8")
-    print(text)
-    return rows
-
-
 def main(arguments: Arguments) -> None:
     """Train, export, measure."""
     began = time.monotonic()
     weights = train(arguments)
     minutes = (time.monotonic() - began) / 60
     print(f"{weights}: {weights.stat().st_size / 2**20:.1f} MB after {minutes:.0f} minutes")
-    write_table(arguments.data, weights, arguments.output, arguments.episodes)
+    sets = evaluation_sets(arguments.data) if arguments.held_out else {"tin val": arguments.data / "tin" / "val"}
+    write_tables(sets, {"tiny": export.read(weights)}, arguments.output, arguments.episodes)
 
 
 if __name__ == "__main__":

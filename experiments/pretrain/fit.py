@@ -52,7 +52,7 @@ def record(run: Run, output: Path, validation: Pictures, seconds: float, seen: l
     """Append a line to curve.csv: losses since the last line, and the averaged weights' accuracy."""
     size = schedule.picture_size(min(run.budget.share, 0.999))
     features = embed(run.average, validation.pixels, size, run.dtype)
-    names = ("photos", "characters", "text")
+    names = ("photos", "characters", "text", "views")
     accuracy = {shots: ncm_accuracy(features, validation.labels, shots)[0] for shots in (1, 5)}
     line = {
         "seconds": round(seconds),

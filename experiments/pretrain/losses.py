@@ -27,7 +27,7 @@ class Heads(nn.Module):
 @dataclass(frozen=True)
 class Targets:
     """Labels of one shard: of mixed photographs (B,) twice and the first one's share, of characters and turns
-    (C,).
+    (C,); with a teacher its mixed probabilities (B, classes) of the photographs, and how much they count.
     """
 
     first: Tensor
@@ -35,6 +35,8 @@ class Targets:
     share: Tensor
     character: Tensor
     turns: Tensor
+    soft: Tensor | None = None
+    soft_weight: float = 0.0
 
 
 def picture_losses(embedding: Tensor, heads: Heads, targets: Targets, smoothing: float) -> dict[str, Tensor]:
@@ -47,9 +49,21 @@ def picture_losses(embedding: Tensor, heads: Heads, targets: Targets, smoothing:
     part = len(photo) / len(embedding)
     scale = heads.log_scale.clamp(max=math.log(50.0)).exp()
     turned = targets.character * 4 + targets.turns
-    of_photos = mixed(scale * photo @ F.normalize(heads.photos, dim=-1).T, targets, smoothing)
+    of_photos = taught(scale * photo @ F.normalize(heads.photos, dim=-1).T, targets, smoothing)
     of_characters = smoothed(scale * character @ F.normalize(heads.characters, dim=-1).T, turned, smoothing)
     return {"photos": part * of_photos, "characters": (1 - part) * of_characters.mean()}
+
+
+def view_contrast(embedding: Tensor, temperature: float) -> Tensor:
+    """How hard it is to find a picture's other view among all views: unit embeddings (2n, E), row i and row n + i one picture.
+
+    The normalised temperature-scaled cross-entropy of Chen et al. 2020 (arXiv 2002.05709). Other pictures of the class count as
+    others: it keeps apart what classification of few classes would let fall together, and what other classes may need.
+    """
+    similarity = (embedding @ embedding.T / temperature).float()
+    similarity = similarity.masked_fill(torch.eye(len(embedding), dtype=torch.bool, device=embedding.device), -math.inf)
+    other = torch.arange(len(embedding), device=embedding.device).roll(len(embedding) // 2)
+    return F.cross_entropy(similarity, other)
 
 
 def text_loss(
@@ -70,6 +84,15 @@ def text_loss(
 def smoothed(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
     """Cross-entropy a picture (B,), with label smoothing."""
     return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing, reduction="none")
+
+
+def taught(logits: Tensor, targets: Targets, smoothing: float) -> Tensor:
+    """`mixed`, and by its weight the cross-entropy with the teacher's probabilities."""
+    of_labels = mixed(logits, targets, smoothing)
+    if targets.soft is None:
+        return of_labels
+    of_teacher = -(targets.soft * logits.float().log_softmax(-1)).sum(-1).mean()
+    return (1 - targets.soft_weight) * of_labels + targets.soft_weight * of_teacher
 
 
 def mixed(logits: Tensor, targets: Targets, smoothing: float) -> Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import clip
@@ -12,9 +14,9 @@ import torch.nn.functional as F
 from clip.model import CLIP
 from torch import Tensor
 
-from experiments.pretrain.data import Pictures, class_folders, load_pictures
+from experiments.pretrain.data import SIZE, Pictures, class_folders, load_pictures
 from experiments.pretrain.measure import embed, ncm_accuracy
-from experiments.pretrain.model import encode_text
+from experiments.pretrain.model import Shape, encode_text, make_clip
 from experiments.pretrain.vocabulary import words
 
 Embed = Callable[[Tensor], Tensor]  # uint8 pictures (n, 3, s, s) -> unit vectors (n, E)
@@ -76,9 +78,34 @@ def zero_shot(model: CLIP, pictures: Pictures, size: int) -> tuple[float, float]
     return accuracy, 1.96 * (accuracy * (1 - accuracy) / len(pictures)) ** 0.5
 
 
-def load_sets(data: Path) -> Iterable[tuple[str, Pictures]]:
-    """The evaluation sets, decoded one at a time."""
-    return ((name, load_pictures(folder)) for name, folder in evaluation_sets(data).items())
+def write_tables(
+    sets: dict[str, Path], models: dict[str, CLIP], output: Path, episodes: int, seed: int = 0
+) -> list[Row]:
+    """Few-shot accuracy of the models, of the first one untrained, and of raw pixels on ``sets``, and the first model's
+    zero-shot accuracy on those of tin: printed, and written as table.csv and table.md.
+    """
+    first = next(iter(models.values()))
+    seen = {**models, "untrained": make_clip(Shape(), 1, seed)}
+    encoders: dict[str, Embed] = {
+        name: partial(embed, model, size=SIZE, dtype=torch.float32) for name, model in seen.items()
+    }
+    decoded = ((name, load_pictures(folder)) for name, folder in sets.items())
+    rows = few_shot_rows({**encoders, "raw pixels": raw_pixels}, decoded, episodes, seed)
+    text = markdown(rows)
+    for name, folder in sets.items():
+        if name.startswith("tin "):
+            pictures = load_pictures(folder)
+            classes, (accuracy, ci95) = len(pictures.class_names), zero_shot(first, pictures, SIZE)
+            rows.append(Row(next(iter(models)), f"{name}, zero-shot of {classes} classes", 0, accuracy, ci95))
+            text += f"\n\nzero-shot by class names, {name}: {100 * accuracy:.1f} ± {100 * ci95:.1f} % "
+            text += f"({len(pictures)} pictures of {classes} classes)"
+    with (output / "table.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(asdict(rows[0])))
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+    (output / "table.md").write_text(text + "\n", encoding="utf-8")
+    print(text)
+    return rows
 
 
 def markdown(rows: list[Row]) -> str:

@@ -6,9 +6,10 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any, TypeVar
 
 import torch
@@ -18,9 +19,10 @@ from torch import Tensor, nn
 
 from experiments.pretrain import augment, schedule, vocabulary
 from experiments.pretrain.data import Pictures
-from experiments.pretrain.losses import Heads, Targets, picture_losses, text_loss
+from experiments.pretrain.losses import Heads, Targets, picture_losses, text_loss, view_contrast
 from experiments.pretrain.model import Shape, encode_image, encode_text, make_clip
 from experiments.pretrain.optim import make_optimizers
+from experiments.pretrain.teacher import soft_labels
 
 T = TypeVar("T", bound=nn.Module)
 Replica = tuple[CLIP, Heads]
@@ -41,9 +43,13 @@ class Settings:
     label_smoothing: float = 0.1
     text_weight: float = 0.3
     text_every: int = 2  # steps; hundreds of prompts cost a sixth of a step on small pictures
-    drop_path: float = 0.0
+    contrast_weight: float = 0.5  # of the contrast between two views of a picture; 0 shows every picture once
+    contrast_temperature: float = 0.15
+    teacher_weight: float = 0.7  # of a teacher's soft labels beside the labels, where there is a teacher
+    teacher_scale: float = 20.0
+    drop_path: float = 0.1
     mix: float = 0.5
-    smallest_crop: float = 0.25
+    smallest_crop: float = 0.1
     strength: float = 1.0
     ema: float = 0.996
     seed: int = 0
@@ -52,14 +58,23 @@ class Settings:
     compile: bool = True
     shape: Shape = field(default_factory=Shape)
 
+    @property
+    def views(self) -> int:
+        """How often each photograph of a batch is in it."""
+        return 2 if self.contrast_weight > 0 else 1
+
 
 class Run:
     """Everything that a step changes, and that a checkpoint must hold."""
 
-    def __init__(self, settings: Settings, photos: Pictures, characters: Pictures) -> None:
+    def __init__(self, settings: Settings, photos: Pictures, characters: Pictures, teacher: CLIP | None = None) -> None:
         device = settings.device
         self.settings, self.photos, self.characters = settings, photos.to(device), characters.to(device)
         self.dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
+        self.soft: Tensor | None = None
+        if teacher is not None:
+            size, scale = settings.shape.image, settings.teacher_scale
+            self.soft = soft_labels(teacher.to(device), self.photos, size, scale, self.dtype)
         tokens = [
             vocabulary.tokenise(photos.class_names, vocabulary.PHOTO_PROMPTS),
             vocabulary.tokenise(characters.class_names, vocabulary.CHARACTER_PROMPTS),
@@ -82,7 +97,12 @@ class Run:
 
     @property
     def steps_an_epoch(self) -> int:
-        return max(1, len(self.photos) // self.settings.batch_photos)
+        return max(1, len(self.photos) // self.photos_a_step)
+
+    @property
+    def photos_a_step(self) -> int:
+        """Distinct photographs, of which a batch holds every view."""
+        return self.settings.batch_photos // self.settings.views
 
     def rows(self, pictures: Pictures, batch: int, stream: int) -> Tensor:
         """The rows of this step's batch: a new permutation every pass, a function of (seed, step) alone."""
@@ -101,7 +121,7 @@ class Run:
         """
         settings, share = self.settings, self.budget.share
         size = schedule.picture_size(share)
-        photo_rows = self.rows(self.photos, settings.batch_photos, 0).chunk(settings.shards)
+        photo_rows = self.rows(self.photos, self.photos_a_step, 0).chunk(settings.shards)
         char_rows = self.rows(self.characters, settings.batch_characters, 1).chunk(settings.shards)
         jobs = [partial(self.shard_backward, i, photo_rows[i], char_rows[i], size) for i in range(settings.shards)]
         # What is compiled for a new size is compiled by the first shard alone: compilation is not made for
@@ -115,7 +135,8 @@ class Run:
         self.together([optimizer.step for optimizer in self.optimizers])
         self.step += 1
         self.update_average()
-        return {name: sum(part[name] for part in seen) / len(seen) for name in seen[0]}
+        names = dict.fromkeys(name for part in seen for name in part)  # what was mixed differs from shard to shard
+        return {name: fmean(part[name] for part in seen if name in part) for name in names}
 
     def together(self, jobs: Sequence[Callable[[], Any]]) -> list[Any]:
         """Run the jobs side by side when there are shards, one after the other when there are none."""
@@ -125,20 +146,23 @@ class Run:
 
     def shard_backward(self, index: int, photo_rows: Tensor, char_rows: Tensor, size: int) -> dict[str, float]:
         """Gradients of one shard into its own replica; returns its losses."""
-        model, heads = self.replicas[index]
+        settings, (model, heads) = self.settings, self.replicas[index]
         model.zero_grad(set_to_none=True)
         heads.zero_grad(set_to_none=True)
-        generator = torch.Generator().manual_seed(seed_of(self.settings.seed, self.step, index))
-        x, targets = self.batch(photo_rows, char_rows, size, generator)
+        generator = torch.Generator().manual_seed(seed_of(settings.seed, self.step, index))
+        x, targets = self.batch(photo_rows.repeat(settings.views), char_rows, size, generator)
         keep = self.keep_mask(len(x), generator)
-        embedding = F.normalize(encode_image(model, x, self.dtype, keep, self.settings.compile), dim=-1)
-        losses = picture_losses(embedding, heads, targets, self.settings.label_smoothing)
+        embedding = F.normalize(encode_image(model, x, self.dtype, keep, settings.compile), dim=-1)
+        losses = picture_losses(embedding, heads, targets, settings.label_smoothing)
         total = losses["photos"] + losses["characters"]
-        if self.step % self.settings.text_every == 0:
+        if settings.contrast_weight > 0 and bool((targets.share == 1).all()):  # mixed pictures have no views
+            losses["views"] = view_contrast(embedding[: len(targets.share)], settings.contrast_temperature)
+            total = total + settings.contrast_weight * losses["views"]
+        if self.step % settings.text_every == 0:
             texts = self.class_text(model, generator)
             scale = model.logit_scale.clamp(max=math.log(100.0)).exp()
-            losses["text"] = text_loss(embedding, texts, scale, targets, self.settings.label_smoothing)
-            total = total + self.settings.text_every * self.settings.text_weight * losses["text"]
+            losses["text"] = text_loss(embedding, texts, scale, targets, settings.label_smoothing)
+            total = total + settings.text_every * settings.text_weight * losses["text"]
         total.backward()  # type: ignore[no-untyped-call]
         return {name: loss.item() for name, loss in losses.items()}
 
@@ -154,6 +178,10 @@ class Run:
         drawn = augment.augment_characters(drawn, turns, size, settings.strength, generator)
         label = self.photos.labels[rows]
         targets = Targets(label, label[partner], share, self.characters.labels[char_rows], turns.to(x.device))
+        if self.soft is not None:
+            own = share[:, None]
+            soft = own * self.soft[rows] + (1 - own) * self.soft[rows[partner]]
+            targets = replace(targets, soft=soft, soft_weight=settings.teacher_weight)
         return torch.cat([x, drawn]), targets
 
     def keep_mask(self, batch: int, generator: torch.Generator) -> Tensor | None:

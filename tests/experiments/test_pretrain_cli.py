@@ -74,7 +74,7 @@ def test_a_run_trains_exports_measures_and_is_not_overwritten(data: Path, tmp_pa
     assert (tmp_path / "out/tiny.safetensors").read_bytes() == before
     train(replace(arguments, resume=True, from_share=0.5))
     with (tmp_path / "out/curve.csv").open(newline="", encoding="utf-8") as stream:
-        assert [row["step"] for row in csv.DictReader(stream)] == ["2", "3"]
+        assert [row["step"] for row in csv.DictReader(stream)] == ["4", "6"]
     assert (tmp_path / "out/tiny.safetensors").read_bytes() != before
 
 

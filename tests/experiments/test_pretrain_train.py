@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import csv
+import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
+from sklearn.neighbors import NearestCentroid
 
-from experiments.pretrain import schedule
+from experiments.pretrain import augment, schedule
 from experiments.pretrain.data import Pictures
 from experiments.pretrain.fit import fit
-from experiments.pretrain.model import Shape
+from experiments.pretrain.losses import mixed, taught, view_contrast
+from experiments.pretrain.measure import embed
+from experiments.pretrain.model import Shape, make_clip
+from experiments.pretrain.teacher import soft_labels
 from experiments.pretrain.train import Run, Settings
 
 SETTINGS = Settings(
@@ -90,6 +97,7 @@ def test_threads_change_no_number(photos: Pictures, characters: Pictures) -> Non
 
 def test_every_picture_comes_once_an_epoch(photos: Pictures, characters: Pictures) -> None:
     run = Run(SETTINGS, photos, characters)
+    assert run.photos_a_step == 6 and Run(replace(SETTINGS, contrast_weight=0), photos, characters).photos_a_step == 12
     epochs = []
     for step in range(10):
         run.step = step
@@ -112,8 +120,67 @@ def test_a_run_learns_and_leaves_its_curve_and_checkpoint(
     assert float(lines[-1]["share"]) == 1
     assert 0.2 < float(lines[-1]["val_5way_5shot"]) <= 1
     last = run.train_step()
-    assert all(last[name] < 0.8 * first[name] for name in last), (first, last)
+    named = last.keys() - {"views"}  # which differ by noise alone here, and cannot be told apart
+    assert all(last[name] < 0.8 * first[name] for name in named), (first, last)
     assert (tmp_path / "checkpoint.pt").exists()
+
+
+def test_a_batch_holds_two_views_of_each_picture_and_mixed_ones_have_no_contrast(
+    photos: Pictures, characters: Pictures
+) -> None:
+    run = Run(replace(SETTINGS, mix=0.0), photos, characters)
+    rows = torch.arange(6).repeat(2)
+    x, targets = run.batch(rows, torch.arange(2), 32, torch.Generator().manual_seed(0))
+    assert x.shape == (14, 3, 32, 32) and not torch.equal(x[:6], x[6:12])
+    assert torch.equal(targets.first[:6], targets.first[6:])
+    assert "views" in run.train_step()
+    assert "views" not in Run(replace(SETTINGS, mix=1.0), photos, characters).train_step()
+    assert "views" not in Run(replace(SETTINGS, mix=0.0, contrast_weight=0), photos, characters).train_step()
+
+
+def test_view_contrast_equals_a_plain_loop() -> None:
+    """Chen et al. 2020, equation 1, averaged over both members of every pair."""
+    z = torch.nn.functional.normalize(torch.randn(8, 5, generator=torch.Generator().manual_seed(0)), dim=-1)
+    losses = []
+    for i in range(8):
+        other = (i + 4) % 8
+        others = [math.exp(float(z[i] @ z[k]) / 0.3) for k in range(8) if k != i]
+        losses.append(-math.log(math.exp(float(z[i] @ z[other]) / 0.3) / sum(others)))
+    assert float(view_contrast(z, 0.3)) == pytest.approx(sum(losses) / 8, rel=1e-5)
+
+
+def test_a_teacher_s_soft_labels_are_those_of_its_class_means(photos: Pictures) -> None:
+    teacher = make_clip(SETTINGS.shape, 4, 5)
+    found = soft_labels(teacher, photos, 64, 7.0, torch.float32)
+    features = embed(teacher, photos.pixels, 64, torch.float32).numpy()
+    means = NearestCentroid().fit(features, photos.labels.numpy()).centroids_
+    logits = 7 * features @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T
+    np.testing.assert_allclose(found.numpy(), softmax(logits, axis=1), atol=1e-5)
+
+
+def test_a_teacher_counts_by_its_weight(photos: Pictures, characters: Pictures) -> None:
+    teacher = make_clip(SETTINGS.shape, 4, 5)
+    settings = replace(SETTINGS, mix=1.0)
+    taught_run = Run(settings, photos, characters, teacher)
+    expected = soft_labels(teacher, photos, 64, settings.teacher_scale, torch.float32)
+    rows = torch.tensor([3, 17, 40, 59])
+    _, targets = taught_run.batch(rows, torch.arange(2), 32, torch.Generator().manual_seed(4))
+    _, plain = Run(settings, photos, characters).batch(rows, torch.arange(2), 32, torch.Generator().manual_seed(4))
+    assert plain.soft is None and targets.soft is not None and (targets.share < 1).any()
+    _, partner, share = augment.mix(torch.zeros(4, 3, 32, 32), 1.0, mixing_generator(taught_run, rows, 4))
+    wanted = share[:, None] * expected[rows] + (1 - share[:, None]) * expected[rows[partner]]
+    torch.testing.assert_close(targets.soft, wanted)
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
+    by_labels, by_teacher = mixed(logits, plain, 0.1), torch.nn.functional.cross_entropy(logits, wanted)
+    torch.testing.assert_close(taught(logits, targets, 0.1), 0.3 * by_labels + 0.7 * by_teacher)
+    assert torch.equal(taught(logits, plain, 0.1), by_labels)
+
+
+def mixing_generator(run: Run, rows: torch.Tensor, seed: int) -> torch.Generator:
+    """The generator of `Run.batch` where it comes to mixing."""
+    generator = torch.Generator().manual_seed(seed)
+    augment.augment_photos(run.photos.pixels[rows], 32, run.settings.smallest_crop, run.settings.strength, generator)
+    return generator
 
 
 @pytest.mark.parametrize("pause", [0.0, 600.0])
