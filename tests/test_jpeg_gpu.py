@@ -83,7 +83,8 @@ def test_the_device_gives_the_processor_s_pixels(kind: str) -> None:
     (expected,) = clip_tensors([data], SIZE)
     assert isinstance(found, Tensor) and isinstance(expected, Tensor)
     assert decode.given == [1] and found.shape == expected.shape and found.dtype == torch.uint8
-    assert (found.int() - expected.int()).abs().max() <= 2
+    apart = (found.int() - expected.int()).float()
+    assert apart.abs().max() <= 2 and apart.mean().abs() < 0.2  # rounded, not cut
 
 
 def test_a_picture_beyond_twice_the_size_is_close_to_its_reduced_decoding(encoder: VisionEncoder) -> None:
