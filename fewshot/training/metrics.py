@@ -40,7 +40,8 @@ class Metrics:
         """Args: folder: of the run. rows: those of the part of the run before it was resumed."""
         self._folder = folder
         self.rows = list(rows or [])
-        self._board = _board(folder)
+        steps = [row["step"] for row in self.rows if row.get("step") is not None]
+        self._board = _board(folder, max(steps) + 1 if steps else None)
 
     def add(self, kind: str, **values: float | int | None) -> None:
         """Append a row and write the file.
@@ -75,10 +76,10 @@ def _cell(value: Any) -> str:
     return f"{value:.8g}" if isinstance(value, float) else str(value)
 
 
-def _board(folder: Path) -> Any:
-    """A TensorBoard writer, where TensorBoard is installed."""
+def _board(folder: Path, resumed: int | None) -> Any:
+    """A TensorBoard writer, where TensorBoard is installed; what an interrupted part wrote from step `resumed` on is void."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(folder / "tensorboard"))
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=resumed)
