@@ -97,7 +97,7 @@ def embed_images(
     size = batch_size or default_batch_size(encoder)
     if decoding == "auto":
         exact = resolve_precision(precision, encoder.device) == "32"
-        decoding = (None if exact else gpu_decoder(encoder)) or "cpu"
+        decoding = (None if exact else gpu_decoder(encoder.device, encoder.image_size)) or "cpu"
     decoder = None if decoding == "cpu" else decoding
     space = cache_space(encoder, precision, size, decoder) if cache is not None else b""
     reader = _Reader(encoder, items, read, decoder or partial(clip_tensors, size=encoder.image_size), cache, space)

@@ -1,12 +1,14 @@
 """JPEG decoding on the GPU that computes, where there is one: a few processor cores cannot feed it.
 
-The pictures it is not made for (other formats, CMYK, cut off) are decoded as everywhere else. nvJPEG's pixels are not libjpeg's to
-the last bit, so it is used only where a check at the start finds embeddings within 1e-3 (cosine) of those from the processor's
-pixels, and never at precision 32.
+The pictures it is not made for (other formats, CMYK, cut off, ...) are decoded as everywhere else. nvJPEG's pixels are not
+libjpeg's to the last bit, so it is used only where a check, once a process, finds them within three quarters of a level of 255 (root
+mean square) of the processor's after the test transform: errors of that size move no embedding of `tiny` by 1e-3 (1 - cosine).
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import io
 import threading
 import warnings
@@ -19,12 +21,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from fewshot.encoders.base import VisionEncoder
-from fewshot.images import LONGEST, UnreadableImage, clip_tensors, crop_corner, normalise, resized
+from fewshot.images import LONGEST, UnreadableImage, clip_tensors, crop_corner, decode, resize_and_crop, resized
 
 NAME = "nvjpeg-1"  # in cache keys: a change that moves a pixel renames it
-TOLERANCE = 1e-3  # of cosine similarity, between embeddings of both decoders' pixels
+TOLERANCE = 0.75  # levels of 255, root mean square over a picture
 _PIXELS = 16_000_000  # decoded together at most: 50 MB, and 200 MB more while one such picture is resized
+_SCALE = 32  # times the size: a shorter side beyond it is more than the card's filter takes in one go
 _ORIENTATION = 0x0112
 
 # Files, (bytes,) uint8 each -> RGB (3, H, W) uint8 on the device; RuntimeError where it cannot read one of them.
@@ -32,37 +34,50 @@ DecodeJpegs = Callable[[list[Tensor]], list[Tensor]]
 
 
 class GpuDecoder:
-    """Picture files -> CLIP's test transform of them, (3, size, size) uint8 on the device; called from several threads."""
+    """Picture files -> CLIP's test transform of them, (3, size, size) uint8 on the CPU; called from several threads.
+
+    All that happens on the card happens in a stream of its own, which has run empty before the next thread has its turn: nvJPEG
+    writes into memory without asking whether other work in the stream that owns it is done.
+    """
 
     name = NAME
 
-    def __init__(self, device: torch.device, size: int, decode: DecodeJpegs) -> None:
-        self._device, self._size, self._decode = device, size, decode
-        self._one = threading.Lock()  # the decoder works on one list at a time; so memory is bounded by one
+    def __init__(self, device: torch.device, size: int, decode_jpegs: DecodeJpegs) -> None:
+        self._device, self._size, self._decode = device, size, decode_jpegs
+        self._one = threading.Lock()  # so that memory is bounded by what one call takes
+        self._stream: Any = None
+        if device.type == "cuda":
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def __call__(self, files: Sequence[bytes]) -> list[Tensor | UnreadableImage]:
         """The transform of each file, or why it cannot be read."""
         found: dict[int, Tensor | UnreadableImage] = {}
-        headers = {place: header for place, data in enumerate(files) if (header := read_header(data)) is not None}
+        headers = {place: header for place, data in enumerate(files) if (header := read_header(data, self._size))}
         for group in _groups(headers):
-            decoded = self.together([files[place] for place in group])
-            for place, picture in zip(group, decoded, strict=True):
-                if picture is not None:
-                    found[place] = self._transform(picture, headers[place][1])
+            transformed = self._together([files[place] for place in group], [headers[place][1] for place in group])
+            found |= {place: pixels for place, pixels in zip(group, transformed, strict=True) if pixels is not None}
         left = [place for place in range(len(files)) if place not in found]
         found.update(zip(left, clip_tensors([files[place] for place in left], self._size), strict=True))
-        moved = {place: pixels for place in left if isinstance(pixels := found[place], Tensor)}
-        if moved:
-            found.update(zip(moved, torch.stack(list(moved.values())).to(self._device), strict=True))
         return [found[place] for place in range(len(files))]
 
-    def together(self, files: list[bytes]) -> list[Tensor | None]:
-        """Decoded pictures; None for each that the decoder refuses, which spoils the list it is in."""
+    def _together(self, files: list[bytes], orientations: list[int]) -> list[Tensor | None]:
+        """The transforms; None for each file that the decoder refuses, which spoils the list it is in."""
         try:
-            with self._one:
-                return list(self._decode([torch.frombuffer(bytearray(data), dtype=torch.uint8) for data in files]))
+            with self._one, torch.cuda.stream(self._stream) if self._stream else contextlib.nullcontext():
+                try:
+                    decoded = self._decode([torch.frombuffer(bytearray(data), dtype=torch.uint8) for data in files])
+                    parts = [self._transform(*each) for each in zip(decoded, orientations, strict=True)]
+                    return list(torch.stack(parts).cpu())
+                except RuntimeError:
+                    if self._stream is not None:  # what the decoder has begun it may still be writing
+                        torch.cuda.synchronize(self._device)
+                    raise
+        except torch.cuda.OutOfMemoryError:
+            raise  # other pixels for want of memory would be other numbers from one run to the next
         except RuntimeError:
-            return [None] if len(files) == 1 else [self.together([data])[0] for data in files]
+            if len(files) == 1:
+                return [None]
+            return [self._together([data], [turn])[0] for data, turn in zip(files, orientations, strict=True)]
 
     def _transform(self, pixels: Tensor, orientation: int) -> Tensor:
         upright = turned(pixels, orientation)
@@ -75,7 +90,7 @@ class GpuDecoder:
         return upright[:, top : top + self._size, left : left + self._size]
 
 
-def read_header(data: bytes) -> tuple[int, int] | None:
+def read_header(data: bytes, size: int) -> tuple[int, int] | None:
     """(pixels, EXIF orientation) of a JPEG that both decoders see alike; None for every other file.
 
     Left to the processor: what is not a plain grey or YCbCr JPEG, what ends before its end marker (of which the decoders think
@@ -86,13 +101,22 @@ def read_header(data: bytes) -> tuple[int, int] | None:
         return None
     try:
         image = Image.open(io.BytesIO(data))
-        plain = image.format == "JPEG" and image.mode in ("RGB", "L") and image.info.get("adobe_transform", 1) == 1
-        pixels = image.width * image.height
-        if not plain or pixels > _PIXELS or max(image.size) > LONGEST * min(image.size):
+        pixels, short = image.width * image.height, min(image.size)
+        within = pixels <= _PIXELS and max(image.size) <= LONGEST * short and short <= _SCALE * size
+        if image.format != "JPEG" or not within or not _plain_colours(image):
             return None
         return pixels, int(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # whatever is wrong with it, the processor's decoder says so in its own words
         return None
+
+
+def _plain_colours(image: Any) -> bool:
+    """Grey, or YCbCr: not CMYK, nor RGB, which is said by Adobe's marker or, without any, by the components' names."""
+    if image.mode != "RGB":
+        return bool(image.mode == "L")
+    if "adobe_transform" in image.info:
+        return bool(image.info["adobe_transform"] == 1)
+    return "jfif" in image.info or [layer[0] for layer in image.layer] == [1, 2, 3]
 
 
 def turned(pixels: Tensor, orientation: int) -> Tensor:
@@ -118,71 +142,67 @@ def _groups(headers: dict[int, tuple[int, int]]) -> Iterator[list[int]]:
         yield group
 
 
-def gpu_decoder(encoder: VisionEncoder) -> GpuDecoder | None:
-    """The decoder of the encoder's GPU; None without one, where torchvision cannot use it, or where the check fails."""
-    if encoder.device.type != "cuda":
+def gpu_decoder(device: torch.device, size: int) -> GpuDecoder | None:
+    """The decoder of a GPU, the same one in every call; None where there is none, or where its check fails, which is told once."""
+    if device.type != "cuda":
         return None
-    try:
-        return checked(GpuDecoder(encoder.device, encoder.image_size, _nvjpeg(encoder.device)), encoder)
-    except (ImportError, AttributeError, RuntimeError):  # a build without nvJPEG, or a driver that lacks it
-        return None
+    with _DECIDING:
+        return _decided(device, size)
 
 
-def checked(decoder: GpuDecoder, encoder: VisionEncoder) -> GpuDecoder | None:
-    """The decoder, or None and a warning where its pixels give other embeddings.
+_DECIDING = threading.Lock()
 
-    Raises:
-        RuntimeError: it refused a picture of the check.
-    """
-    apart = distance(decoder, encoder)
+
+@functools.cache
+def _decided(device: torch.device, size: int) -> GpuDecoder | None:
+    decode_jpegs = nvjpeg(device)
+    return None if decode_jpegs is None else checked(GpuDecoder(device, size, decode_jpegs), size)
+
+
+def checked(decoder: GpuDecoder, size: int) -> GpuDecoder | None:
+    """The decoder, or None and a warning where its pixels are others or it does not work."""
+    apart = distance(decoder, size)
     if apart <= TOLERANCE:
         return decoder
     warnings.warn(
-        f"JPEGs are decoded by the processor: embeddings from the GPU's decoder are {apart:.1e} (1 - cosine) from them, more "
-        f"than {TOLERANCE:g}",
-        stacklevel=3,
+        f"JPEGs are decoded by the processor: the pixels of the GPU's decoder are up to {apart:.1f} levels (root mean square) from "
+        f"them, more than {TOLERANCE:g}; inf: it does not work",
+        stacklevel=4,
     )
     return None
 
 
-def distance(decoder: GpuDecoder, encoder: VisionEncoder) -> float:
-    """The largest 1 - cosine between embeddings of the check's pictures by both decoders.
-
-    Raises:
-        RuntimeError: the decoder refused one of them.
-    """
-    files = check_pictures()
-    decoded = decoder.together(files)
-    if any(pixels is None for pixels in decoded):
-        raise RuntimeError("the decoder refuses plain JPEGs")
-    sides = [decoder(files), clip_tensors(files, encoder.image_size)]
-    with torch.inference_mode():
-        both = []
-        for side in sides:
-            pixels = torch.stack([part for part in side if isinstance(part, Tensor)]).to(encoder.device)
-            both.append(encoder(normalise(pixels, encoder)))
-    return float((1 - (both[0] * both[1]).sum(1)).max())
+def distance(decoder: GpuDecoder, size: int) -> float:
+    """The largest root mean square difference between both decoders' pixels of a check's picture; infinite if it refuses one."""
+    largest = 0.0
+    for data in check_pictures():
+        found = decoder._together([data], [1])[0]
+        if found is None:
+            return float("inf")
+        expected = torch.from_numpy(resize_and_crop(decode(data), size))
+        largest = max(largest, float((found.float() - expected.float()).square().mean().sqrt()))
+    return largest
 
 
-def check_pictures() -> list[bytes]:
-    """Small JPEGs with detail at every scale: colour at full and at half resolution, grey, progressive, odd sides."""
-    settings: list[dict[str, Any]] = [
+@functools.cache
+def check_pictures() -> tuple[bytes, ...]:
+    """Small JPEGs with detail at every scale: colour at full, half and quarter resolution, progressive, grey; odd sides."""
+    settings: tuple[dict[str, Any], ...] = (
         {"subsampling": 0},
         {"subsampling": 1},
         {"subsampling": 2},
         {"subsampling": 2, "progressive": True},
         {},
-    ]
+    )
     made = []
     for number, setting in enumerate(settings):
         rng = np.random.default_rng(number)
         picture = sum(_noise(rng, side) / 2**power for power, side in enumerate((4, 8, 16, 32, 64)))
-        values = np.clip(128 + 50 * np.asarray(picture), 0, 255).astype(np.uint8)
-        image = Image.fromarray(values)
+        image = Image.fromarray(np.clip(128 + 50 * np.asarray(picture), 0, 255).astype(np.uint8))
         buffer = io.BytesIO()
-        (image.convert("L") if not setting else image).save(buffer, "JPEG", quality=90, **setting)
+        (image if setting else image.convert("L")).save(buffer, "JPEG", quality=90, **setting)
         made.append(buffer.getvalue())
-    return made
+    return tuple(made)
 
 
 def _noise(rng: np.random.Generator, side: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
@@ -190,14 +210,18 @@ def _noise(rng: np.random.Generator, side: int) -> np.ndarray[tuple[int, ...], n
     return F.interpolate(coarse, (301, 403), mode="bilinear")[0].permute(1, 2, 0).numpy()
 
 
-def _nvjpeg(device: torch.device) -> DecodeJpegs:
-    """torchvision's decoder on `device`; raises where it has none."""
+def nvjpeg(device: torch.device) -> DecodeJpegs | None:
+    """torchvision's decoder on `device`; None where its build has none."""
     from torchvision.io import ImageReadMode
 
-    decode = torch.ops.image.decode_jpegs_cuda  # the function around it warns of its age in every call
+    decode_jpegs = getattr(
+        torch.ops.image, "decode_jpegs_cuda", None
+    )  # the function around it warns of its age in every call
+    if decode_jpegs is None:
+        return None
 
     def run(files: list[Tensor]) -> list[Tensor]:
-        decoded: list[Tensor] = decode(files, ImageReadMode.RGB.value, device)
+        decoded: list[Tensor] = decode_jpegs(files, ImageReadMode.RGB.value, device)
         return decoded
 
     return run

@@ -139,8 +139,7 @@ class Lanes(Generic[Tag]):
             self._submit()
 
     def _buffer(self, like: Tensor) -> Tensor:
-        pinned = self._encoder.device.type == "cuda" and like.device.type == "cpu"
-        return torch.zeros((self._size, *like.shape), dtype=like.dtype, device=like.device, pin_memory=pinned)
+        return torch.zeros((self._size, *like.shape), dtype=like.dtype, pin_memory=self._encoder.device.type == "cuda")
 
     def _submit(self) -> None:
         if not self._tags or self._batch is None:

@@ -74,7 +74,7 @@ def measure(scratch: Path, quick: bool, device: torch.device, weights: Path, wid
 
 def decoding(encoder: VisionEncoder, paths: list[Path], rounds: int) -> list[Row]:
     """Pictures a second with JPEGs decoded by the card and by the processor; nothing where the card's decoder is not used."""
-    card = gpu_decoder(encoder)
+    card = gpu_decoder(encoder.device, encoder.image_size)
     if card is None:
         return []
     rates: dict[str, list[float]] = {"card": [], "processor": []}

@@ -53,7 +53,6 @@ def examine() -> dict[str, Any]:
     import fewshot
     from fewshot.cache import EmbeddingCache
     from fewshot.device import resolve_device, resolve_precision
-    from fewshot.encoders import load_encoder
     from fewshot.encoders.download import model_urls, weights_file
     from fewshot.jpeg_gpu import gpu_decoder
 
@@ -67,9 +66,7 @@ def examine() -> dict[str, Any]:
         **{package: _version(package) for package in _PACKAGES},
         "device": f"{device} ({name})",
         "precision": resolve_precision("auto", device),
-        "jpegs": "decoded by the GPU"
-        if gpu_decoder(load_encoder("tiny", device=device))
-        else "decoded by the processor",
+        "jpegs": "decoded by the GPU" if gpu_decoder(device, 224) else "decoded by the processor",
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()} cores",
         "weights": ", ".join(["tiny", *found])
         + ("" if found else "  (OpenAI's: fewshot download --model_name ViT-B/32)"),
