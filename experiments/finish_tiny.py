@@ -47,7 +47,7 @@ def finish(run: Path, stage: Path, weights: Path) -> None:
     """Write `stage` with the visual tensors that `run` kept, as float16, to `weights`.
 
     Raises:
-        DataError: the run kept the untouched encoder, or is of another network.
+        DataError: the run kept the untouched encoder, is of another network, or did not begin with `stage`.
     """
     checkpoint = load_checkpoint(run)
     if not checkpoint.tuned:
@@ -57,17 +57,27 @@ def finish(run: Path, stage: Path, weights: Path) -> None:
     before = {name: value.shape for name, value in tensors.items() if name.startswith("visual.")}
     if {name: value.shape for name, value in tuned.items()} != before:
         raise DataError(f"{run}: its encoder is not of the shape of {stage}")
+    began = checkpoint.untouched_encoder().state_dict()
+    if any(not torch.equal(began[name].half(), tensors[name]) for name in before):
+        raise DataError(f"{run}: it did not begin with {stage}; name the weights that it began with")
     beside = weights.with_name(f".{weights.name}.part")
     save_file({**tensors, **{name: value.to(torch.float16).contiguous() for name, value in tuned.items()}}, beside)
     os.replace(beside, weights)
 
 
 def main(options: Options) -> None:
-    """Finish, and measure where there is something to measure on; raises as `finish`."""
+    """Finish, and measure where there is something to measure on.
+
+    Raises:
+        DataError: see `finish`; or there are no image sets in `data`.
+    """
+    sets = evaluation_sets(options.data) if options.data is not None else {}
+    if options.data is not None and not sets:
+        raise DataError(f"{options.data}: expected tin/val and the other image sets as class folders, found none")
     finish(options.run, options.stage, options.weights)
-    if options.data is not None:
-        models = {"tiny": export.read(options.weights), "first stage": export.read(options.stage)}
-        write_tables(evaluation_sets(options.data), models, options.run, options.episodes)
+    if sets:
+        models = {"tiny": export.read(options.weights), "before": export.read(options.stage)}
+        write_tables(sets, models, options.run, options.episodes)
 
 
 if __name__ == "__main__":

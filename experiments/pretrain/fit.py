@@ -49,7 +49,9 @@ def _fit(run: Run, output: Path, validation: Pictures, every: float) -> None:
 
 
 def record(run: Run, output: Path, validation: Pictures, seconds: float, seen: list[dict[str, float]]) -> None:
-    """Append a line to curve.csv: losses since the last line, and the averaged weights' accuracy."""
+    """Append a line to curve.csv, whose lines may be of a run with other losses: losses since the last line, and the averaged
+    weights' accuracy.
+    """
     size = schedule.picture_size(min(run.budget.share, 0.999))
     features = embed(run.average, validation.pixels, size, run.dtype)
     names = ("photos", "characters", "text", "views")
@@ -65,10 +67,12 @@ def record(run: Run, output: Path, validation: Pictures, seconds: float, seen: l
         **{f"val_5way_{shots}shot": round(value, 4) for shots, value in accuracy.items()},
     }
     path = output / "curve.csv"
-    fresh = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, fieldnames=list(line))
-        if fresh:
-            writer.writeheader()
-        writer.writerow(line)
+    earlier: list[dict[str, str]] = []
+    if path.exists():
+        with path.open(newline="", encoding="utf-8") as stream:
+            earlier = list(csv.DictReader(stream))
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(line), extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows([*earlier, line])
     print(" ".join(f"{name}={value}" for name, value in line.items()), flush=True)

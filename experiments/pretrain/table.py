@@ -81,8 +81,8 @@ def zero_shot(model: CLIP, pictures: Pictures, size: int) -> tuple[float, float]
 def write_tables(
     sets: dict[str, Path], models: dict[str, CLIP], output: Path, episodes: int, seed: int = 0
 ) -> list[Row]:
-    """Few-shot accuracy of the models, of the first one untrained, and of raw pixels on ``sets``, and the first model's
-    zero-shot accuracy on those of tin: printed, and written as table.csv and table.md.
+    """Few-shot accuracy on ``sets`` of the models, of an untrained network of the default shape, and of raw pixels, and the
+    first model's zero-shot accuracy on those of tin: printed, and written as table.csv and table.md.
     """
     first = next(iter(models.values()))
     seen = {**models, "untrained": make_clip(Shape(), 1, seed)}

@@ -41,7 +41,7 @@ class Metrics:
         self._folder = folder
         self.rows = list(rows or [])
         steps = [row["step"] for row in self.rows if row.get("step") is not None]
-        self._board = _board(folder, max(steps) + 1 if steps else None)
+        self._board = _board(folder, max(steps) + 1 if steps else 0)
 
     def add(self, kind: str, **values: float | int | None) -> None:
         """Append a row and write the file.
@@ -76,7 +76,7 @@ def _cell(value: Any) -> str:
     return f"{value:.8g}" if isinstance(value, float) else str(value)
 
 
-def _board(folder: Path, resumed: int | None) -> Any:
+def _board(folder: Path, resumed: int) -> Any:
     """A TensorBoard writer, where TensorBoard is installed; what an interrupted part wrote from step `resumed` on is void."""
     try:
         from torch.utils.tensorboard import SummaryWriter

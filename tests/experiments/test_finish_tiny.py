@@ -48,6 +48,13 @@ def test_what_was_tuned_ships_with_the_text_side_as_it_was(settings: TrainConfig
     tuned = load_checkpoint(settings.output)
     assert tuned.tuned
     data, weights = tmp_path / "data", tmp_path / "tiny.safetensors"
+    with pytest.raises(DataError, match="expected tin/val"):
+        main(Options(settings.output, stage, weights, data=data))
+    other = tmp_path / "other.safetensors"
+    export.write(make_clip(SHAPE, 5, 4), torch.tensor([0, 7, 9, 49406, 49407]), other)
+    with pytest.raises(DataError, match="did not begin with"):
+        main(Options(settings.output, other, weights))
+    assert not weights.exists()
     write_pictures(data / "tin/val", 6, 11, seed=3, offset=40)
     write_pictures(data / "tin/novel", 5, 11, seed=4, offset=50)
     main(Options(settings.output, stage, weights, data=data, episodes=20))
@@ -61,7 +68,7 @@ def test_what_was_tuned_ships_with_the_text_side_as_it_was(settings: TrainConfig
     torch.testing.assert_close(load_encoder(str(weights))(x), tuned.encoder(x), atol=5e-3, rtol=0)  # float16 weights
     with (settings.output / "table.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    assert {row["encoder"] for row in rows} == {"tiny", "first stage", "untrained", "raw pixels"}
+    assert {row["encoder"] for row in rows} == {"tiny", "before", "untrained", "raw pixels"}
     assert {row["data"] for row in rows if row["shots"] == "1"} == {"tin val", "tin novel"}
 
 

@@ -111,13 +111,15 @@ def test_a_run_learns_and_leaves_its_curve_and_checkpoint(
     photos: Pictures, characters: Pictures, tmp_path: Path
 ) -> None:
     validation = pictures(tuple("abcde"), 20, 7)
+    (tmp_path / "curve.csv").write_text("step,share,val_5way_5shot\n7,0.1,0.25\n")  # of a run that had other losses
     run = Run(replace(SETTINGS, epochs=10, mix=0.0), photos, characters)
     first = run.train_step()
     fit(run, tmp_path, validation)
     assert run.budget.share == 1
     with (tmp_path / "curve.csv").open(newline="") as stream:
         lines = list(csv.DictReader(stream))
-    assert float(lines[-1]["share"]) == 1
+    assert lines[0]["share"] == "0.1" and lines[0]["val_5way_5shot"] == "0.25" and lines[0]["loss_views"] == ""
+    assert len(lines) == 2 and float(lines[-1]["share"]) == 1
     assert 0.2 < float(lines[-1]["val_5way_5shot"]) <= 1
     last = run.train_step()
     named = last.keys() - {"views"}  # which differ by noise alone here, and cannot be told apart

@@ -43,3 +43,6 @@ def test_what_an_interrupted_part_wrote_is_void(tmp_path: Path) -> None:
     for step in (20, 30):
         resumed.add("epoch", step=step, val_accuracy=0.75)
     assert shown(tmp_path) == {"val_accuracy": [(10, 0.5), (20, 0.75), (30, 0.75)]}
+    anew = Metrics(tmp_path)  # nothing had been saved
+    anew.add("untouched", step=0, val_accuracy=0.25)
+    assert shown(tmp_path) == {"val_accuracy": [(0, 0.25)]}
