@@ -25,6 +25,7 @@ COMMANDS = {
     "score": "accuracy of a result CSV against a truth CSV",
     "download": "fetch the weights of a CLIP, open_clip or timm model",
     "demo": "draw pictures, train, predict and score: the whole job without a download",
+    "app": "a page in the browser to try it on: pictures of a few classes in, names of others out",
     "doctor": "what this machine has, and what is missing",
     "cache": "info or clear: the embeddings kept on disk",
 }
