@@ -5,8 +5,9 @@
     python -m experiments.finish_tiny RUN STAGE/tiny.safetensors fewshot/encoders/tiny/tiny.safetensors --data DATA
 
 STAGE is the output of ``experiments.pretrain_tiny_clip``, whose text side stays as it was. Only a run whose tuned encoder
-was kept, which validation decides, is taken. The tables of tiny, of the first stage, of an untrained network and of raw
-pixels on every set, tin novel among them, are made here, after everything is chosen.
+was kept, which validation decides, is taken. The statistics of tin base that ship beside it are computed anew. The tables of
+tiny, of what came before the fine-tuning, of an untrained network and of raw pixels on every set, tin novel among them, are
+made here, after everything is chosen.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from episodes.errors import DataError
 from experiments.pretrain import export
 from experiments.pretrain.table import evaluation_sets, write_tables
 from fewshot import load_checkpoint
+from fewshot.encoders import load_encoder
+from fewshot.statistics import SHIPPED, statistics_of_folder
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Options:
     weights: Annotated[Path, tyro.conf.Positional]
     """The file of `tiny`, which is replaced."""
     data: Path | None = None
-    """Where tin, omniglot, grocery and pacs are; without it no tables are made."""
+    """Where tin, omniglot, grocery and pacs are; without it no statistics and no tables are made."""
     episodes: int = 2000
     """Of the tables."""
 
@@ -75,7 +78,11 @@ def main(options: Options) -> None:
     if options.data is not None and not sets:
         raise DataError(f"{options.data}: expected tin/val and the other image sets as class folders, found none")
     finish(options.run, options.stage, options.weights)
-    if sets:
+    if sets and options.data is not None:
+        statistics = statistics_of_folder(
+            load_encoder(str(options.weights)), options.data / "tin" / "base", precision="32"
+        )
+        save_file(statistics.to_tensors(), options.weights.with_name(SHIPPED))
         models = {"tiny": export.read(options.weights), "before": export.read(options.stage)}
         write_tables(sets, models, options.run, options.episodes)
 

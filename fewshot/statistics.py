@@ -19,6 +19,7 @@ from fewshot.embeddings import Progress, embed_images
 from fewshot.encoders.base import VisionEncoder
 
 MOST_PICTURES = 10_000
+SHIPPED = "statistics.safetensors"  # beside the weights of `tiny`
 
 
 def select_rows(table: ImageTable, seed: int, most: int = MOST_PICTURES) -> list[int]:
@@ -57,7 +58,7 @@ def shipped_statistics(backbone: str) -> Statistics | None:
     from fewshot.encoders import TINY, tiny
     from fewshot.training.checkpoint import load_tensors
 
-    path = tiny.weights_path().with_name("statistics.safetensors")
+    path = tiny.weights_path().with_name(SHIPPED)
     if backbone != TINY or not path.is_file():
         return None
     return Statistics.from_tensors(load_tensors(path)[0])

@@ -15,6 +15,8 @@ from experiments.finish_tiny import Options, finish, main
 from experiments.pretrain import export
 from experiments.pretrain.model import Shape, make_clip
 from fewshot.augment import Augmentation
+from fewshot.classifiers.base import Statistics
+from fewshot.embeddings import embed_images
 from fewshot.encoders import load_encoder
 from fewshot.training import TrainConfig, load_checkpoint, train
 from tests.conftest import write_pictures
@@ -55,6 +57,7 @@ def test_what_was_tuned_ships_with_the_text_side_as_it_was(settings: TrainConfig
     with pytest.raises(DataError, match="did not begin with"):
         main(Options(settings.output, other, weights))
     assert not weights.exists()
+    write_pictures(data / "tin/base", 3, 8, seed=5, offset=60)
     write_pictures(data / "tin/val", 6, 11, seed=3, offset=40)
     write_pictures(data / "tin/novel", 5, 11, seed=4, offset=50)
     main(Options(settings.output, stage, weights, data=data, episodes=20))
@@ -66,6 +69,12 @@ def test_what_was_tuned_ships_with_the_text_side_as_it_was(settings: TrainConfig
     assert not torch.equal(before["visual.proj"], after["visual.proj"])
     x = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(load_encoder(str(weights))(x), tuned.encoder(x), atol=5e-3, rtol=0)  # float16 weights
+    statistics = Statistics.from_tensors(load_file(tmp_path / "statistics.safetensors"))
+    features = embed_images(
+        load_encoder(str(weights)), sorted((data / "tin/base").rglob("*.png")), precision="32"
+    ).features
+    assert statistics is not None
+    torch.testing.assert_close(statistics.mean, features.mean(0), atol=1e-5, rtol=0)
     with (settings.output / "table.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert {row["encoder"] for row in rows} == {"tiny", "before", "untrained", "raw pixels"}
