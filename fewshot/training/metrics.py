@@ -40,7 +40,7 @@ class Metrics:
         """Args: folder: of the run. rows: those of the part of the run before it was resumed."""
         self._folder = folder
         self.rows = list(rows or [])
-        steps = [row["step"] for row in self.rows if row.get("step") is not None]
+        steps = [int(row["step"]) for row in self.rows if row.get("step") is not None]
         self._board = _board(folder, max(steps) + 1 if steps else 0)
 
     def add(self, kind: str, **values: float | int | None) -> None:
