@@ -185,7 +185,7 @@ def _draw_accuracy(figure: Figure, demo: Demo, ways: int) -> None:
         mean, half = 100 * demo.scores[stage].accuracy, 100 * demo.scores[stage].ci95
         axis.bar([place], [mean], width=0.7, color=colour)
         axis.errorbar([place], [mean], yerr=[half], color=INK, capsize=4, linewidth=1.2)
-        number: Any = {"ha": "center", "va": "bottom", "fontsize": 8, "weight": "bold", "color": INK}
+        number: Any = {"ha": "center", "va": "bottom", "fontsize": 6.8, "weight": "bold", "color": INK}
         axis.text(place, mean + half + 2, f"{mean:.1f} ± {half:.1f} %", **number)
     axis.axhline(100 / ways, color=BAD, linestyle="--", linewidth=1)
     axis.text(1.42, 100 / ways + 1.5, f"chance\n{100 / ways:.0f} %", va="bottom", fontsize=7.5, color=BAD)
