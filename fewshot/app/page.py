@@ -31,25 +31,7 @@ def build_page(answer: Answer, heading: str, classifiers: Sequence[str], classif
         UsageError: gradio is not installed.
     """
     gradio = import_gradio()
-
-    def add(classes: Chosen, name: str, files: list[str] | None) -> tuple[Any, ...]:
-        with _told(gradio):
-            name = checked_name(name or "")
-            if not files:
-                raise UsageError(f"class {name!r} has no pictures: choose one or more")
-        classes = {**classes, name: [*classes.get(name, []), *files]}
-        return classes, _shown(classes), "", None
-
-    def draw() -> tuple[Any, ...]:
-        classes, queries = example(Path(mkdtemp(dir=folder)))
-        return classes, _shown(classes), queries
-
-    def name_them(classes: Chosen, queries: list[str] | None, method: str) -> tuple[Any, ...]:
-        with _told(gradio):
-            task = write_task(Path(mkdtemp(dir=folder)), classes, queries or [])
-            prediction, report, result = answer(task, method)
-        return answers(prediction, queries or []), [str(result), str(report)]
-
+    actions = _Actions(gradio, answer, folder)
     with gradio.Blocks(title="fewshot", analytics_enabled=False) as page:
         gradio.Markdown(f"## Few-shot image classification\n{heading}")
         classes = gradio.State({})
@@ -72,13 +54,41 @@ def build_page(answer: Answer, heading: str, classifiers: Sequence[str], classif
                 go = gradio.Button("Name them", variant="primary")
                 named = gradio.Gallery(label="Answers, with confidence", columns=3, height=320, object_fit="contain")
                 written = gradio.File(label="As CSV, and as a report", file_count="multiple", interactive=False)
-        add_class.click(add, [classes, name, files], [classes, support, name, files], api_name="add")
-        show_example.click(draw, [], [classes, support, queries], api_name="example")
+        add_class.click(actions.add, [classes, name, files], [classes, support, name, files], api_name="add")
+        show_example.click(actions.draw, [], [classes, support, queries], api_name="example")
         start_over.click(
             lambda: ({}, [], None, [], None), [], [classes, support, queries, named, written], api_name="clear"
         )
-        go.click(name_them, [classes, queries, method], [named, written], api_name="name")
+        go.click(actions.name, [classes, queries, method], [named, written], api_name="name")
     return page
+
+
+class _Actions:
+    """What the buttons do; what they return goes into the page's parts in the order that `build_page` names."""
+
+    def __init__(self, gradio: Any, answer: Answer, folder: Path) -> None:
+        self._gradio, self._answer, self._folder = gradio, answer, folder
+
+    def add(self, classes: Chosen, name: str, files: list[str] | None) -> tuple[Any, ...]:
+        """One more class, or more pictures of one."""
+        with _told(self._gradio):
+            name = checked_name(name or "")
+            if not files:
+                raise UsageError(f"class {name!r} has no pictures: choose one or more")
+        classes = {**classes, name: [*classes.get(name, []), *files]}
+        return classes, _shown(classes), "", None
+
+    def draw(self) -> tuple[Any, ...]:
+        """The example in place of what was chosen."""
+        classes, queries = example(Path(mkdtemp(dir=self._folder)))
+        return classes, _shown(classes), queries
+
+    def name(self, classes: Chosen, queries: list[str] | None, method: str) -> tuple[Any, ...]:
+        """The answers, and the files that hold them."""
+        with _told(self._gradio):
+            task = write_task(Path(mkdtemp(dir=self._folder)), classes, queries or [])
+            prediction, report, result = self._answer(task, method)
+        return answers(prediction, queries or []), [str(result), str(report)]
 
 
 def theme() -> Any:
