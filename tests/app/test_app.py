@@ -36,7 +36,8 @@ def client(tmp_path: Path) -> Iterator[Client]:
 def test_classes_in_answers_out(client: Client, tmp_path: Path) -> None:
     classes, queries = example(tmp_path)
     for name, paths in classes.items():
-        shown, *_ = client.predict(name, [handle_file(path) for path in paths], api_name="/add")
+        for path in paths:  # a class may be added to
+            shown, *_ = client.predict(name, [handle_file(path)], api_name="/add")
     assert [entry["caption"] for entry in shown] == [name for name, paths in classes.items() for _ in paths]
     named, written = client.predict([handle_file(path) for path in queries], "prototype", api_name="/name")
     root, result = write_task(tmp_path / "task", classes, queries), tmp_path / "result.csv"
