@@ -7,11 +7,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from episodes.counter_random import random_bits
     from episodes.episode import OUTSIDE, UNKNOWN, Episode, EpisodeBatch, stack_episodes
     from episodes.errors import DataError, UsageError
     from episodes.evaluate import Score, evaluate
     from episodes.folders import read_class_folders
-    from episodes.keyed import keyed_bits
     from episodes.paths import PathList
     from episodes.results import (
         PairedDifference,
@@ -39,7 +39,7 @@ _HOME = {
     "Score": "evaluate",
     "evaluate": "evaluate",
     "read_class_folders": "folders",
-    "keyed_bits": "keyed",
+    "random_bits": "counter_random",
     "PathList": "paths",
     "PairedDifference": "results",
     "Results": "results",
@@ -73,9 +73,9 @@ __all__ = [
     "ScoreResult",
     "UsageError",
     "evaluate",
-    "keyed_bits",
     "mean_interval",
     "paired_difference",
+    "random_bits",
     "read_class_folders",
     "read_predictions",
     "read_task_directory",

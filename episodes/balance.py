@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from episodes.counter_random import Int64Array, UInt64Array, bounded, fold
 from episodes.errors import UsageError
-from episodes.keyed import Int64Array, UInt64Array, bounded, fold
 
 _UNIT = 4096  # the concentration is rounded to this fraction, so that all weights are integers
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from episodes.directory_index import Listing, list_folder, require_folder
 from episodes.errors import DataError, UsageError
 from episodes.files import display_name, natural_key
 from episodes.paths import PathList
-from episodes.scan import Listing, list_folder, require_folder
 from episodes.table import ImageTable, PassedOver, PassedOverCounter
 
 __all__ = ["ImageTable", "PassedOver", "read_class_folders"]

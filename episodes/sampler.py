@@ -11,9 +11,9 @@ from typing import Any, overload
 import numpy as np
 
 from episodes.balance import ShrunkQueries, check_balance, unbalanced_counts
+from episodes.counter_random import START, Int64Array, UInt64Array, bounded, fold, partial_permutation
 from episodes.episode import UNKNOWN, Episode, EpisodeBatch
 from episodes.errors import DataError, UsageError
-from episodes.keyed import START, Int64Array, UInt64Array, bounded, fold, partial_permutation
 from episodes.table import ImageTable
 
 _NAMED = 8

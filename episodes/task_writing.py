@@ -10,10 +10,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from episodes.counter_random import random_bits
 from episodes.episode import Episode
 from episodes.errors import DataError
 from episodes.files import display_name, folder_name, numbered_name, plain_suffix
-from episodes.keyed import keyed_bits
 from episodes.table import ImageTable
 
 _SAME_TIME = 315_532_800  # 1980-01-01: one time for every query, so that times tell nothing
@@ -77,7 +77,7 @@ def _write_task(table: ImageTable, episode: Episode, folder: Path, key: tuple[in
             table.paths(episode.support[episode.support_labels == label].tolist()),
             folder / "support" / class_folder,
         )
-    order = sorted(range(len(episode.query)), key=lambda place: keyed_bits("query order", *key, place))
+    order = sorted(range(len(episode.query)), key=lambda place: random_bits("query order", *key, place))
     (folder / "query").mkdir(parents=True)
     rows = []
     for number, place in enumerate(order, 1):

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from episodes.directory_index import cannot_list, list_folder, require_folder
 from episodes.episode import OUTSIDE, Episode
 from episodes.errors import DataError
 from episodes.files import display_name, natural_key
 from episodes.paths import PathList
 from episodes.predictions import name_some, read_labels
-from episodes.scan import cannot_list, list_folder, require_folder
 from episodes.table import ImageTable, PassedOverCounter
 from episodes.task_writing import write_task_directory
 

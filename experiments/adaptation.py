@@ -20,10 +20,10 @@ from episodes import EpisodeSampler, PairedDifference, Results, evaluate, paired
 from episodes.errors import DataError
 from fewshot.adaptation import ADAPTER_NAMES, AdaptedScorer, build_adapter
 from fewshot.classifiers import build_classifier
+from fewshot.classifiers.scoring import FeatureScorer
 from fewshot.device import Precision, resolve_device
-from fewshot.embeddings import embed_images
+from fewshot.embedding.embed import embed_images
 from fewshot.encoders import load_encoder
-from fewshot.scoring import FeatureScorer
 
 SETS = {"omniglot novel": "omniglot/novel", "pacs sketch": "pacs/sketch", "grocery": "grocery"}
 HEAD = ("set", "shots", "adapted", "episodes", "none, %", "adapted, %", "difference", "tuned", "seconds a task")

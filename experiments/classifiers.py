@@ -23,12 +23,12 @@ import tyro
 from episodes import paired_difference, read_class_folders
 from episodes.errors import DataError, UsageError
 from fewshot.classifiers import CLASSIFIER_NAMES, TEXT, TRANSDUCTIVE, ImbalanceWarning, build_classifier
+from fewshot.classifiers.statistics import shipped_statistics, statistics_of_folder
 from fewshot.device import resolve_device
-from fewshot.embeddings import embed_images
+from fewshot.embedding.embed import embed_images
 from fewshot.encoders import load_encoder
+from fewshot.encoders.text import class_texts
 from fewshot.evaluation import EpisodeSet, EvaluationRow, evaluate_sets, read_episode_sets
-from fewshot.statistics import shipped_statistics, statistics_of_folder
-from fewshot.text import class_texts
 
 SETS = {
     "tin novel": ("tin/novel",),

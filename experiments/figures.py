@@ -28,7 +28,8 @@ from episodes import (
     score_predictions,
 )
 from episodes.files import atomic_write
-from fewshot.images import Pixels, clip_pixels, read_bytes
+from fewshot.images.decoding import read_bytes
+from fewshot.images.transform import Pixels, clip_pixels
 from fewshot.report.training import read_metrics
 
 if TYPE_CHECKING:

@@ -26,8 +26,8 @@ from episodes.errors import DataError
 from experiments.pretrain import export
 from experiments.pretrain.table import evaluation_sets, write_tables
 from fewshot import load_checkpoint
+from fewshot.classifiers.statistics import SHIPPED, statistics_of_folder
 from fewshot.encoders import load_encoder
-from fewshot.statistics import SHIPPED, statistics_of_folder
 
 
 @dataclass(frozen=True)

@@ -8,46 +8,47 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from fewshot.version import __version__
+
 if TYPE_CHECKING:
-    from fewshot.augment import Augmentation as Augmentation
+    from fewshot.checkpoint import load_checkpoint as load_checkpoint
     from fewshot.classifiers import build_classifier as build_classifier
-    from fewshot.embeddings import Embeddings as Embeddings
-    from fewshot.embeddings import embed_images as embed_images
+    from fewshot.classifiers.estimator import FewShotClassifier as FewShotClassifier
+    from fewshot.classifiers.scoring import FeatureScorer as FeatureScorer
+    from fewshot.embedding.embed import Embeddings as Embeddings
+    from fewshot.embedding.embed import embed_images as embed_images
     from fewshot.encoders import VisionEncoder as VisionEncoder
     from fewshot.encoders import load_encoder as load_encoder
-    from fewshot.estimator import FewShotClassifier as FewShotClassifier
-    from fewshot.heads import ResidualClassifier as ResidualClassifier
-    from fewshot.images import normalise as normalise
-    from fewshot.loader import EpisodeLoader as EpisodeLoader
-    from fewshot.loader import EpisodeTensors as EpisodeTensors
-    from fewshot.losses import class_loss as class_loss
-    from fewshot.losses import prototypical_logits as prototypical_logits
-    from fewshot.losses import prototypical_loss as prototypical_loss
-    from fewshot.scoring import FeatureScorer as FeatureScorer
+    from fewshot.encoders.heads import ResidualClassifier as ResidualClassifier
+    from fewshot.images.augmentation import Augmentation as Augmentation
+    from fewshot.images.transform import normalise as normalise
     from fewshot.training import TrainConfig as TrainConfig
-    from fewshot.training import load_checkpoint as load_checkpoint
     from fewshot.training import train as train
+    from fewshot.training.loader import EpisodeLoader as EpisodeLoader
+    from fewshot.training.loader import EpisodeTensors as EpisodeTensors
+    from fewshot.training.losses import class_loss as class_loss
+    from fewshot.training.losses import prototypical_logits as prototypical_logits
+    from fewshot.training.losses import prototypical_loss as prototypical_loss
 
-__version__ = "0.1.0"
 
 _HOME = {
     "build_classifier": "fewshot.classifiers",
-    "Embeddings": "fewshot.embeddings",
-    "embed_images": "fewshot.embeddings",
+    "Embeddings": "fewshot.embedding.embed",
+    "embed_images": "fewshot.embedding.embed",
     "VisionEncoder": "fewshot.encoders",
     "load_encoder": "fewshot.encoders",
-    "FewShotClassifier": "fewshot.estimator",
-    "ResidualClassifier": "fewshot.heads",
-    "Augmentation": "fewshot.augment",
-    "normalise": "fewshot.images",
-    "EpisodeLoader": "fewshot.loader",
-    "EpisodeTensors": "fewshot.loader",
-    "class_loss": "fewshot.losses",
-    "prototypical_loss": "fewshot.losses",
-    "prototypical_logits": "fewshot.losses",
-    "FeatureScorer": "fewshot.scoring",
+    "FewShotClassifier": "fewshot.classifiers.estimator",
+    "ResidualClassifier": "fewshot.encoders.heads",
+    "Augmentation": "fewshot.images.augmentation",
+    "normalise": "fewshot.images.transform",
+    "EpisodeLoader": "fewshot.training.loader",
+    "EpisodeTensors": "fewshot.training.loader",
+    "class_loss": "fewshot.training.losses",
+    "prototypical_loss": "fewshot.training.losses",
+    "prototypical_logits": "fewshot.training.losses",
+    "FeatureScorer": "fewshot.classifiers.scoring",
     "TrainConfig": "fewshot.training",
-    "load_checkpoint": "fewshot.training",
+    "load_checkpoint": "fewshot.checkpoint",
     "train": "fewshot.training",
 }
 

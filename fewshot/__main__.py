@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from fewshot.cli import main
+from fewshot.commands.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from episodes.errors import UsageError
-from fewshot.ranks import local_rank
+from fewshot.distributed import local_rank
 
 Precision = Literal["auto", "32", "bf16", "16"]
 _DTYPES = {"bf16": torch.bfloat16, "16": torch.float16}

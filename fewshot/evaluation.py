@@ -25,8 +25,8 @@ from episodes import (
 from episodes.errors import DataError, UsageError
 from episodes.ranges import IntRange, parse_range, range_text, upper
 from fewshot.classifiers.base import Classifier
-from fewshot.embeddings import Embeddings
-from fewshot.scoring import FeatureScorer
+from fewshot.classifiers.scoring import FeatureScorer
+from fewshot.embedding.embed import Embeddings
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,12 +13,12 @@ from torch import Tensor
 from episodes import Episode, ImageTable, Results, Score, evaluate, read_task_directory
 from episodes.files import display_name
 from fewshot.adaptation import AdaptedScorer, TaskAdapter
-from fewshot.cache import EmbeddingCache
 from fewshot.classifiers.base import Classifier
+from fewshot.classifiers.scoring import FeatureScorer
 from fewshot.device import Precision
-from fewshot.embeddings import Embeddings, Progress, embed_images
+from fewshot.embedding.cache import EmbeddingCache
+from fewshot.embedding.embed import Embeddings, Progress, embed_images
 from fewshot.encoders.base import VisionEncoder
-from fewshot.scoring import FeatureScorer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,7 +88,7 @@ def predict(
         encoder: on the device that is to compute.
         classifier: the few-shot method.
         class_text: gives text embeddings (D,) of the tasks' class names, for classifiers that use names.
-        temperature: calibrates the confidence; see `fewshot.calibration`.
+        temperature: calibrates the confidence; see `fewshot.classifiers.calibration`.
         adapter: tunes a copy of the encoder on each task's support pictures; None leaves it as it is.
         seed: of the adapter's augmentation.
         truth, find_truth: see `episodes.read_task_directory`.

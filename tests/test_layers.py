@@ -137,26 +137,26 @@ def test_every_module_of_episodes_loads_without_torch_and_fewshot() -> None:
 def test_the_scan_sees_every_kind_of_import() -> None:
     source = """
 import torch.nn as nn
-from fewshot.heads import ResidualClassifier
+from fewshot.encoders.heads import ResidualClassifier
 from . import sampler
 from ..fewshot import losses
 if TYPE_CHECKING:
     import pandas
 def later():
     import experiments.runner
-    importlib.import_module("fewshot.cli")
-lazy = import_module(".keyed", __name__)
+    importlib.import_module("fewshot.commands.cli")
+lazy = import_module(".counter_random", __name__)
 """
     found = [(name, runs) for name, runs, _ in imports(source, "episodes")]
     assert sorted(found) == sorted(
         [
             ("torch.nn", True),
-            ("fewshot.heads", True),
+            ("fewshot.encoders.heads", True),
             ("episodes", True),
             ("fewshot", True),
             ("pandas", False),
             ("experiments.runner", False),
-            ("fewshot.cli", False),
-            ("episodes.keyed", True),
+            ("fewshot.commands.cli", False),
+            ("episodes.counter_random", True),
         ]
     )

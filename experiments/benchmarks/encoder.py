@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments.benchmarks.material import vit_b_32
+from experiments.benchmarks.inputs import vit_b_32
 from experiments.benchmarks.measure import Row, in_turn, quotients
 from fewshot.device import autocast, resolve_precision
+from fewshot.embedding.batches import DTYPES
 from fewshot.encoders import VisionEncoder, load_clip, load_encoder
-from fewshot.lanes import DTYPES
 
 BATCH = 32
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from episodes import EpisodeSampler, evaluate
-from experiments.benchmarks.material import features, rows_by_class
+from experiments.benchmarks.inputs import features, rows_by_class
 from experiments.benchmarks.measure import Row, Side, in_turn, quotients
 from fewshot import Embeddings, FeatureScorer
 from fewshot.classifiers.base import Classifier

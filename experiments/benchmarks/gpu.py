@@ -10,15 +10,15 @@ import torch
 
 from episodes import read_class_folders
 from experiments.benchmarks.encoder import flops_per_picture
-from experiments.benchmarks.material import class_folders, tasks, vit_b_32
+from experiments.benchmarks.inputs import class_folders, tasks, vit_b_32
 from experiments.benchmarks.measure import Row, quotients
 from experiments.benchmarks.training import Runner
 from fewshot.classifiers import build_classifier
 from fewshot.device import autocast, resolve_precision
-from fewshot.embeddings import embed_images
+from fewshot.embedding.batches import DTYPES, default_batch_size
+from fewshot.embedding.embed import embed_images
 from fewshot.encoders import VisionEncoder, load_encoder
-from fewshot.jpeg_gpu import gpu_decoder
-from fewshot.lanes import DTYPES, default_batch_size
+from fewshot.images.jpeg_gpu import gpu_decoder
 from fewshot.predict import predict
 
 

@@ -6,12 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from experiments.benchmarks.material import tasks
+from experiments.benchmarks.inputs import tasks
 from experiments.benchmarks.measure import Row
 
 # The kernel's high-water mark of this program alone: getrusage begins with the peak of the process that started it.
 _PREDICT = (
-    "import sys; from fewshot.cli import main\n"
+    "import sys; from fewshot.commands.cli import main\n"
     "status = main(sys.argv[1:])\n"
     "peak = next(line for line in open('/proc/self/status') if line.startswith('VmHWM'))\n"
     "print(peak.split()[1], file=sys.stderr); sys.exit(status)"

@@ -13,11 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from experiments.benchmarks.encoder import BATCH, bare
-from experiments.benchmarks.material import tasks, vit_b_32
+from experiments.benchmarks.inputs import tasks, vit_b_32
 from experiments.benchmarks.measure import Row, quotients
-from fewshot.cache import EmbeddingCache
 from fewshot.classifiers import build_classifier
 from fewshot.device import Precision, resolve_precision
+from fewshot.embedding.cache import EmbeddingCache
 from fewshot.encoders import VisionEncoder, load_clip, load_encoder
 from fewshot.predict import Prediction, predict
 

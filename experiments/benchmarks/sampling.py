@@ -11,7 +11,7 @@ from learn2learn.data.transforms import FusedNWaysKShots, KShots, NWays
 from torch.utils.data import TensorDataset
 
 from episodes import EpisodeSampler
-from experiments.benchmarks.material import numbered_table
+from experiments.benchmarks.inputs import numbered_table
 from experiments.benchmarks.measure import Row, in_turn, quotients
 
 

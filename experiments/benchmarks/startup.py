@@ -9,7 +9,7 @@ from pathlib import Path
 from experiments.benchmarks.measure import Row, in_turn, quotients
 
 _LOADED = (
-    "import sys; from fewshot.cli import main\n"
+    "import sys; from fewshot.commands.cli import main\n"
     "try: main({arguments!r})\n"
     "except SystemExit: pass\n"
     "print(*sorted({{'torch', 'pandas'}} & set(sys.modules)), file=sys.stderr)"

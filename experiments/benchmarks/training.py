@@ -8,16 +8,16 @@ from pathlib import Path
 import torch
 
 from episodes import EpisodeSampler, ImageTable, read_class_folders
-from experiments.benchmarks.material import class_folders, vit_b_32
+from experiments.benchmarks.inputs import class_folders, vit_b_32
 from experiments.benchmarks.measure import Row, quotients
 from fewshot import Augmentation, EpisodeLoader, EpisodeTensors
 from fewshot.device import autocast, resolve_precision
+from fewshot.embedding.hidden_states import HiddenStates, compute_hidden_states, hidden_states_key
 from fewshot.encoders import load_encoder
+from fewshot.images.augmented_views import PictureSource
 from fewshot.training import EpisodicModel, TrainConfig
 from fewshot.training.model import StepLosses
 from fewshot.training.optimiser import build_optimiser, trained_parameters
-from fewshot.training.trunk import Trunk, make_trunk, trunk_key
-from fewshot.views import PictureSource
 
 VIEWS, SEED = 2, 0
 
@@ -29,7 +29,7 @@ def run(scratch: Path, quick: bool) -> list[Row]:
     rows = []
     for blocks, bar in ((2, 2.2), (6, 1.25)):
         runner = Runner(scratch, table, blocks, vit_b_32(scratch), torch.device("cpu"))
-        losses = [runner.first_loss(trunk) for trunk in (runner.trunk, None)]
+        losses = [runner.first_loss(trunk) for trunk in (runner.hidden_states, None)]
         seconds = runner.rounds(steps, rounds)
         note = f"loss of the first step {losses[0]:.6f} with, {losses[1]:.6f} without; making the trunk is not counted"
         rows.append(
@@ -50,21 +50,23 @@ class Runner:
         self._model = EpisodicModel(encoder, len(table.class_names)).to(device)
         self._optimiser = build_optimiser(self._model, config)
         self._device, self._precision = device, resolve_precision("auto", device)
-        key = trunk_key(encoder, table.items, views=VIEWS, augmentation=Augmentation(), seed=SEED)
+        key = hidden_states_key(encoder, table.items, views=VIEWS, augmentation=Augmentation(), seed=SEED)
         source = PictureSource(table.items, encoder.image_size, Augmentation(), views=VIEWS, seed=SEED)
-        self.trunk: Trunk = make_trunk(scratch / "trunks", key, encoder.n_frozen, encoder, source, workers=2)
+        self.hidden_states: HiddenStates = compute_hidden_states(
+            scratch / "trunks", key, encoder.n_frozen, encoder, source, workers=2
+        )
 
     def rounds(self, steps: int, rounds: int) -> dict[str, list[float]]:
         """Seconds a step with the cache and with none, in turn; a first round warms up."""
         seconds: dict[str, list[float]] = {"cache": [], "none": []}
         for number in range(rounds + 1):
-            for name, trunk in (("cache", self.trunk), ("none", None)):
+            for name, trunk in (("cache", self.hidden_states), ("none", None)):
                 taken = self.train(steps, trunk) / steps
                 if number:
                     seconds[name].append(taken)
         return seconds
 
-    def train(self, steps: int, trunk: Trunk | None) -> float:
+    def train(self, steps: int, trunk: HiddenStates | None) -> float:
         """Seconds of `steps` steps with a loader of their own."""
         started = time.perf_counter()
         for batch in self._loader(steps, trunk):
@@ -73,12 +75,12 @@ class Runner:
             torch.cuda.synchronize(self._device)
         return time.perf_counter() - started
 
-    def first_loss(self, trunk: Trunk | None) -> float:
+    def first_loss(self, trunk: HiddenStates | None) -> float:
         """The loss of the first step, which then is not taken."""
         with torch.no_grad():
             return float(self._loss(next(iter(self._loader(1, trunk))).to(self._device)))
 
-    def _loader(self, steps: int, trunk: Trunk | None) -> EpisodeLoader:
+    def _loader(self, steps: int, trunk: HiddenStates | None) -> EpisodeLoader:
         self._model.cached_blocks = trunk.n_frozen if trunk is not None else None
         return EpisodeLoader(
             EpisodeSampler(self._table, ways=8, shots=1, queries=3, episodes=steps),

@@ -16,18 +16,19 @@ import torch
 from torch import Tensor
 
 from episodes import Episode, EpisodeBatch, ImageTable, stack_episodes
+from episodes.counter_random import random_bits
 from episodes.errors import DataError
 from episodes.evaluate import Score
-from episodes.keyed import keyed_bits
 from fewshot.adaptation.base import Classify, SupportViews, TaskAdapter
 from fewshot.adaptation.tail import BATCH, padded
-from fewshot.augment import Augmentation
 from fewshot.device import Precision, autocast, resolve_precision
-from fewshot.embeddings import Embeddings
+from fewshot.embedding.batches import DTYPES
+from fewshot.embedding.embed import Embeddings
 from fewshot.encoders.base import VisionEncoder
-from fewshot.images import UnreadableImage, normalise, read_bytes
-from fewshot.lanes import DTYPES
-from fewshot.views import PictureSource
+from fewshot.images.augmentation import Augmentation
+from fewshot.images.augmented_views import PictureSource
+from fewshot.images.decoding import UnreadableImage, read_bytes
+from fewshot.images.transform import normalise
 
 Floats = npt.NDArray[np.float32]
 AUGMENTATION = Augmentation(flip=0.0)  # a mirrored character may be another one, and a task does not say what it shows
@@ -140,7 +141,7 @@ class AdaptedScorer:
     ) -> SupportViews:
         """The readable support pictures and their views, through the trunk."""
         plain = self._hidden(self._pictures(rows, None, 1)[:, 0])
-        views = self._pictures(rows, self._augmentation, self._adapter.views, keyed_bits(self._seed, episode.name))
+        views = self._pictures(rows, self._augmentation, self._adapter.views, random_bits(self._seed, episode.name))
         augmented = self._hidden(views.transpose(0, 1).flatten(0, 1))
         shaped = augmented.reshape(self._adapter.views, len(rows), *augmented.shape[1:])
         return SupportViews(plain, shaped, torch.from_numpy(labels).to(self._device), n_way)

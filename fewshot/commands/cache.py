@@ -23,7 +23,7 @@ class Options:
 
 def run(options: Options) -> int:
     """Tell or delete."""
-    from fewshot.cache import EmbeddingCache
+    from fewshot.embedding.cache import EmbeddingCache
 
     cache = EmbeddingCache()
     trunks = cache.path.parent / "trunks"
@@ -32,12 +32,12 @@ def run(options: Options) -> int:
         shutil.rmtree(trunks, ignore_errors=True)
     info = cache.info()
     cache.close()
-    trunk_bytes = sum(path.stat().st_size for path in trunks.rglob("*") if path.is_file())
+    hidden_states_bytes = sum(path.stat().st_size for path in trunks.rglob("*") if path.is_file())
     if options.json:
         document = {"path": str(info.path), "entries": info.entries, "bytes": info.bytes, "max_bytes": info.max_bytes}
-        print_json({**document, "trunks": str(trunks), "trunk_bytes": trunk_bytes})
+        print_json({**document, "trunks": str(trunks), "trunk_bytes": hidden_states_bytes})
     else:
         size, most = info.bytes / 2**20, info.max_bytes / 2**20
         print(f"{info.path}: {info.entries} embeddings, {size:.1f} MiB (at most {most:.0f} MiB)")
-        print(f"{trunks}: {trunk_bytes / 2**20:.1f} MiB of frozen trunks for training")
+        print(f"{trunks}: {hidden_states_bytes / 2**20:.1f} MiB of frozen trunks for training")
     return 0

@@ -15,11 +15,11 @@ from episodes.errors import DataError, UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fewshot.cache import EmbeddingCache
+    from fewshot.checkpoint import Checkpoint
     from fewshot.classifiers.base import Statistics
     from fewshot.console import Console
+    from fewshot.embedding.cache import EmbeddingCache
     from fewshot.encoders.base import VisionEncoder
-    from fewshot.training.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +52,14 @@ class Common:
     def console(self) -> Console:
         """Progress, unless it is to be quiet; of several processes the first one tells it."""
         from fewshot.console import Console
-        from fewshot.ranks import rank_and_world
+        from fewshot.distributed import rank_and_world
 
         return Console(self.quiet or self.json or rank_and_world()[0] > 0)
 
     @property
     def cache(self) -> EmbeddingCache | None:
         """The cache of embeddings, unless it is switched off."""
-        from fewshot.cache import EmbeddingCache
+        from fewshot.embedding.cache import EmbeddingCache
 
         return None if self.no_cache else EmbeddingCache()
 
@@ -114,7 +114,7 @@ def load_chosen_encoder(options: WithEncoder) -> LoadedEncoder:
     device = resolve_device(options.device)
     console = options.console
     if options.checkpoint is not None:
-        from fewshot.training.checkpoint import load_checkpoint
+        from fewshot.checkpoint import load_checkpoint
 
         loaded = load_checkpoint(options.checkpoint, device)
         kind = "tuned" if loaded.tuned else "untouched (tuning was not better on validation)"
@@ -130,7 +130,7 @@ def load_chosen_encoder(options: WithEncoder) -> LoadedEncoder:
 
 def statistics_for(options: WithClassifier, loaded: LoadedEncoder, *, untouched: bool = False) -> Statistics | None:
     """Training-class statistics under the loaded encoder, or the one from before tuning; None where there are none."""
-    from fewshot.statistics import shipped_statistics, statistics_of_folder
+    from fewshot.classifiers.statistics import shipped_statistics, statistics_of_folder
 
     if options.statistics is not None:
         with options.console.bar(f"statistics of {options.statistics}") as advance:
@@ -156,8 +156,8 @@ def texts_for(
 
     if not set(classifiers) & set(TEXT):
         return None
-    from fewshot.classifiers.prompts import CLIP_TEMPLATES
-    from fewshot.text import class_texts
+    from fewshot.encoders.prompts import CLIP_TEMPLATES
+    from fewshot.encoders.text import class_texts
 
     return class_texts(
         class_names,

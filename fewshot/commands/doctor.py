@@ -51,10 +51,10 @@ def examine() -> dict[str, Any]:
     import torch
 
     import fewshot
-    from fewshot.cache import EmbeddingCache
     from fewshot.device import resolve_device, resolve_precision
+    from fewshot.embedding.cache import EmbeddingCache
     from fewshot.encoders.download import model_urls, weights_file
-    from fewshot.jpeg_gpu import gpu_decoder
+    from fewshot.images.jpeg_gpu import gpu_decoder
 
     device = resolve_device()
     found = [name for name in model_urls() if weights_file(name).is_file()]

@@ -24,7 +24,7 @@ from fewshot.commands.common import (
 
 if TYPE_CHECKING:
     from episodes import ImageTable, Score
-    from fewshot.embeddings import Embeddings
+    from fewshot.embedding.embed import Embeddings
     from fewshot.encoders.base import VisionEncoder
     from fewshot.evaluation import EpisodeSet, EvaluationRow
 
@@ -269,7 +269,7 @@ def _adaptation(
 
 
 def _embed(options: Options, table: ImageTable, encoder: VisionEncoder) -> Embeddings:
-    from fewshot.embeddings import embed_images
+    from fewshot.embedding.embed import embed_images
 
     with options.console.bar("pictures") as advance:
         return embed_images(

@@ -37,7 +37,7 @@ def table_of(rows: list[EvaluationRow]) -> str:
 
 def details(rows: list[EvaluationRow], comparisons: list[Comparison]) -> str:
     """The worst class of each row, and the paired differences."""
-    from episodes.breakdown import per_class_accuracy
+    from episodes.class_accuracy import per_class_accuracy
 
     lines = []
     for row in rows:
@@ -64,7 +64,7 @@ def write_tables(
     """The tables that were asked for, as files: of the rows, of every answer, of classes, and the last row's confusion matrix."""
     import pandas as pd
 
-    from episodes.breakdown import confusion, per_class_accuracy
+    from episodes.class_accuracy import confusion, per_class_accuracy
 
     frames: tuple[tuple[Path | None, Callable[[], pd.DataFrame]], ...] = (
         (output, lambda: pd.DataFrame([row.document for row in rows])),

@@ -92,15 +92,15 @@ def _predict(options: Options, loaded: LoadedEncoder, classifier: Classifier, te
     """The answers; None in all but the first of several processes, which only help with the embedding."""
     from episodes import read_task_directory
     from fewshot.adaptation import build_adapter
+    from fewshot.distributed import process_group, rank_and_world
+    from fewshot.embedding.distributed import embed_distributed
     from fewshot.predict import predict
-    from fewshot.ranks import rank_and_world
-    from fewshot.sharing import embed_shared, process_group
 
     how: Any = {"precision": options.precision, "workers": options.workers, "cache": options.cache}
     with process_group(), options.console.bar("pictures") as advance:
         if rank_and_world()[0] > 0:
             table, _ = read_task_directory(options.test_dir, find_truth=False)
-            embed_shared(loaded.encoder, table.items, **how)
+            embed_distributed(loaded.encoder, table.items, **how)
             return None
         # The answers never look at the truth; a page that people read shows it where it is there.
         return predict(
@@ -113,7 +113,7 @@ def _predict(options: Options, loaded: LoadedEncoder, classifier: Classifier, te
             class_text=lambda names: texts_for(options, loaded, [options.classifier], names),
             find_truth=options.report is not None,
             progress=advance,
-            embed=embed_shared,
+            embed=embed_distributed,
             **how,
         )
 
@@ -144,7 +144,7 @@ def _report_result(
     threshold: float | None,
 ) -> None:
     """What standard output says at the end."""
-    from fewshot.calibration import describe as describe_calibration
+    from fewshot.classifiers.calibration import describe as describe_calibration
     from fewshot.predict import UNKNOWN_LABEL
 
     if options.json:

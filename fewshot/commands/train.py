@@ -14,8 +14,8 @@ __all__ = ["Options", "run"]
 def run(options: Options) -> int:
     """Train, and end with the command that predicts with the result; 3 where some picture could not be read."""
     from fewshot.console import Console, percent
+    from fewshot.distributed import is_main_process
     from fewshot.training.loop import train
-    from fewshot.training.processes import is_main_process
 
     console = Console(options.quiet or options.json)
     result = train(options, console)

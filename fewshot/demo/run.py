@@ -15,14 +15,14 @@ from episodes import (
     write_task_directory,
 )
 from episodes.errors import DataError
-from fewshot.augment import Augmentation
+from fewshot.checkpoint import is_finished, load_checkpoint
 from fewshot.classifiers.prototype import Prototype
 from fewshot.console import Console
 from fewshot.demo.folders import draw_demo
 from fewshot.device import Precision, resolve_device
 from fewshot.encoders.base import VisionEncoder
+from fewshot.images.augmentation import Augmentation
 from fewshot.predict import predict
-from fewshot.training.checkpoint import is_finished, load_checkpoint
 from fewshot.training.config import TrainConfig
 from fewshot.training.loop import train
 

@@ -17,7 +17,7 @@ from episodes import Episode
 from fewshot.classifiers.balance import ImbalanceWarning
 from fewshot.classifiers.base import Classifier
 from fewshot.classifiers.leave_one_out import leave_one_out_log_probabilities
-from fewshot.embeddings import Embeddings
+from fewshot.embedding.embed import Embeddings
 
 _NORMAL_975 = 1.959963984540054
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from episodes import OUTSIDE, UNKNOWN, Episode, Results
 from fewshot.classifiers.base import Classifier
-from fewshot.embeddings import Progress
+from fewshot.embedding.embed import Progress
 from fewshot.predict import Prediction
 from fewshot.report.estimate import Estimate, estimate_task
 

@@ -18,14 +18,14 @@ from torch import Tensor
 
 from episodes import UNKNOWN, Results, mean_interval
 from episodes.files import atomic_write, display_name
-from fewshot import __version__
-from fewshot.calibration import expected_calibration_error
 from fewshot.classifiers import TRANSDUCTIVE
 from fewshot.classifiers.base import Classifier
-from fewshot.embeddings import Progress
+from fewshot.classifiers.calibration import expected_calibration_error
+from fewshot.embedding.embed import Progress
 from fewshot.predict import Prediction
 from fewshot.report.details import choose_details, least_confident
 from fewshot.report.numbers import TaskNumbers, confusion, histogram, number_classes, number_tasks
+from fewshot.version import __version__
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_ROWS, MOST_CLASSES, MOST_PROBLEMS, MOST_WAYS = 500, 100, 50, 20  # of the table of tasks, of classes, ...

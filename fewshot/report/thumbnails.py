@@ -9,7 +9,8 @@ from typing import Any
 
 from PIL import Image, features
 
-from fewshot.images import UnreadableImage, clip_pixels, read_bytes
+from fewshot.images.decoding import UnreadableImage, read_bytes
+from fewshot.images.transform import clip_pixels
 
 SIDE = 112  # shown at about 96 CSS pixels
 _QUALITY = 70

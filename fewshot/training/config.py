@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from episodes.errors import UsageError
 from episodes.ranges import parse_range, upper
-from fewshot.augment import Augmentation
+from fewshot.images.augmentation import Augmentation
 
 
 @dataclass(frozen=True)

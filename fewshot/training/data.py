@@ -13,7 +13,7 @@ from episodes.errors import DataError
 from episodes.files import display_name
 from episodes.ranges import upper
 from fewshot.console import Console
-from fewshot.images import UnreadableImage, decode, read_bytes
+from fewshot.images.decoding import UnreadableImage, decode, read_bytes
 from fewshot.training.config import TrainConfig, plan_episodes
 from fewshot.training.validation import Split, split_validation
 

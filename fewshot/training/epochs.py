@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from episodes.counter_random import random_bits
 from episodes.errors import DataError
-from episodes.keyed import keyed_bits
 from fewshot.console import duration, percent
-from fewshot.loader import EpisodeLoader
 from fewshot.training import state as run_state
-from fewshot.training.processes import scaler_of
+from fewshot.training.fabric import scaler_of
+from fewshot.training.loader import EpisodeLoader
 from fewshot.training.run import Run
 
 
@@ -27,12 +27,12 @@ def run_epochs(run: Run, state: run_state.RunState) -> None:
         views=run.config.views,
         episodes_per_step=run.plan.episodes_per_step,
         first_step=state.epoch * per_epoch,
-        workers=run.workers if run.trunk is None else 0,  # hidden states are there; nothing is worth a process
+        workers=run.workers if run.hidden_states is None else 0,  # hidden states are there; nothing is worth a process
         seed=run.augmentation_seed(),
         rank=run.fabric.global_rank,
         processes=run.fabric.world_size,
         pin_memory=run.fabric.device.type == "cuda",
-        source=run.trunk,
+        source=run.hidden_states,
     )
     steps = iter(loader)
     while state.epoch < run.config.epochs:
@@ -53,7 +53,7 @@ def _epoch(run: Run, state: run_state.RunState, steps: Any) -> Tensor:
                 run.name_problem(state, path, problem)
             batch = batch.to(run.fabric.device)
             run.schedule.apply(run.optimiser, batch.step)
-            dropout_key = keyed_bits(run.config.seed, "dropout", batch.step, run.fabric.global_rank) >> 1
+            dropout_key = random_bits(run.config.seed, "dropout", batch.step, run.fabric.global_rank) >> 1
             losses = run.wrapped(
                 batch.images,
                 batch.support_labels,

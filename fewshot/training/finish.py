@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from fewshot.cache import EmbeddingCache
-from fewshot.calibration import describe as describe_calibration
+from fewshot import checkpoint
 from fewshot.classifiers.base import Statistics
+from fewshot.classifiers.calibration import describe as describe_calibration
+from fewshot.classifiers.confidence import calibrate
+from fewshot.classifiers.statistics import select_rows, statistics_of
 from fewshot.console import percent
-from fewshot.embeddings import Embeddings
-from fewshot.statistics import select_rows, statistics_of
-from fewshot.training import checkpoint
+from fewshot.embedding.cache import EmbeddingCache
+from fewshot.embedding.embed import Embeddings
 from fewshot.training import state as run_state
-from fewshot.training.calibrating import calibrate
 from fewshot.training.run import Run
 from fewshot.training.selection import Selection, select, set_weights
 
@@ -32,7 +32,7 @@ def finish(run: Run, state: run_state.RunState, untouched: Embeddings | None) ->
             run.folder, run.encoder, run.model.classifier, run.model.log_scale, run.original, kept, original
         )
         (run.folder / checkpoint.RESUME).unlink(missing_ok=True)
-        run.trunks.clean()
+        run.hidden_state_cache.clean()
     run.fabric.barrier()
     return selection
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from episodes import PairedDifference
 from fewshot.console import Console, percent
-from fewshot.embeddings import Embeddings
+from fewshot.embedding.embed import Embeddings
 from fewshot.training import state as run_state
 from fewshot.training.config import TrainConfig
 from fewshot.training.epochs import run_epochs
+from fewshot.training.fabric import scaler_of
 from fewshot.training.finish import finish
 from fewshot.training.metrics import Metrics
-from fewshot.training.processes import scaler_of
 from fewshot.training.run import Run
 from fewshot.training.selection import Selection, set_weights
 

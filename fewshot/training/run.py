@@ -7,29 +7,29 @@ from typing import Any
 
 import torch
 
-import fewshot
 from episodes import EpisodeSampler
+from episodes.counter_random import random_bits
 from episodes.errors import DataError, UsageError
 from episodes.files import display_name
-from episodes.keyed import keyed_bits
-from fewshot.cache import EmbeddingCache
+from fewshot import checkpoint
 from fewshot.console import Console
 from fewshot.device import resolve_precision
+from fewshot.embedding.cache import EmbeddingCache
+from fewshot.embedding.hidden_states import HiddenStates, HiddenStatesKey
 from fewshot.encoders import load_encoder
 from fewshot.encoders.base import VisionEncoder
-from fewshot.training import checkpoint
 from fewshot.training import state as run_state
 from fewshot.training.config import EpisodePlan, TrainConfig, plan_episodes
 from fewshot.training.data import default_workers, read_split
+from fewshot.training.fabric import make_fabric
+from fewshot.training.hidden_state_cache import HiddenStateCache
 from fewshot.training.metrics import Metrics
 from fewshot.training.model import EpisodicModel
 from fewshot.training.optimiser import Schedule, build_optimiser
-from fewshot.training.processes import make_fabric
 from fewshot.training.run_folder import check_same_data, output_folder
 from fewshot.training.selection import Selection
-from fewshot.training.trunk import Trunk, TrunkKey
-from fewshot.training.trunks import Trunks
 from fewshot.training.validation import Split, Validation
+from fewshot.version import __version__
 
 # In config.json: behind how many blocks training's hidden states come; null without a cache.
 TRUNK_BLOCKS = "trunk_blocks"
@@ -56,7 +56,7 @@ class Run:
             prototypical_weight=config.prototypical_weight,
             class_weight=config.class_weight,
             label_smoothing=config.label_smoothing,
-            seed=keyed_bits(config.seed, "classifier") >> 1,
+            seed=random_bits(config.seed, "classifier") >> 1,
         )
         self.original = run_state.tuned_weights(self.model)
         self.optimiser = build_optimiser(self.model, config)
@@ -68,8 +68,8 @@ class Run:
         # Everything that can be wrong with settings and data has been looked at: only now is anything written.
         self.folder = self._claim_folder()
         self.wrapped, self.wrapped_optimiser = self.fabric.setup(self.model, self.optimiser)
-        self.trunks = Trunks(config, self.encoder, self.workers, self.folder, self.console)
-        self.trunk = self._open_trunks()
+        self.hidden_state_cache = HiddenStateCache(config, self.encoder, self.workers, self.folder, self.console)
+        self.hidden_states = self._open_hidden_states()
         self.metrics: Metrics | None = None  # of rank 0, once it is known whether the run goes on from somewhere
 
     def _plan(self) -> EpisodePlan:
@@ -94,7 +94,7 @@ class Run:
             ways=self.plan.ways,
             shots=self.config.shot_range,
             queries=self.config.queries,
-            seed=keyed_bits(self.config.seed, "training") >> 1,
+            seed=random_bits(self.config.seed, "training") >> 1,
             episodes=self.plan.episodes_per_step * self.schedule.steps,
         )
 
@@ -118,31 +118,31 @@ class Run:
                 checkpoint.write_config(folder, self.describe(None))
         return folder
 
-    def _open_trunks(self) -> Trunk | None:
+    def _open_hidden_states(self) -> HiddenStates | None:
         """The validation's trunk on rank 0, and that of training where it is to be used, in every process."""
         table, seed = self.split.train, self.augmentation_seed()
-        chosen: tuple[int, TrunkKey] | None = None
+        chosen: tuple[int, HiddenStatesKey] | None = None
         if self.main:
-            self.validation.trunk = self.trunks.of_validation(self.validation.table)
+            self.validation.hidden_states = self.hidden_state_cache.of_validation(self.validation.table)
             described = checkpoint.read_config(self.folder)
             if TRUNK_BLOCKS not in described:  # a resumed run goes on as it began, whatever the disk says by now
                 passes = self.config.epochs * self.plan.steps_per_epoch * self.pictures_per_step()
-                described[TRUNK_BLOCKS] = self.trunks.decide(table, passes, seed)
+                described[TRUNK_BLOCKS] = self.hidden_state_cache.decide(table, passes, seed)
                 checkpoint.write_config(self.folder, described)
             if described[TRUNK_BLOCKS] is not None:
-                chosen = described[TRUNK_BLOCKS], self.trunks.training_key(table, seed)
+                chosen = described[TRUNK_BLOCKS], self.hidden_state_cache.training_key(table, seed)
         chosen = self.fabric.broadcast(chosen)
         if chosen is None:
             return None
         blocks, key = chosen
         self.model.cached_blocks = blocks
-        first = self.trunks.of_training(table, blocks, key, seed) if self.fabric.local_rank == 0 else None
+        first = self.hidden_state_cache.of_training(table, blocks, key, seed) if self.fabric.local_rank == 0 else None
         self.fabric.barrier()
-        return self.trunks.of_training(table, blocks, key, seed) if first is None else first
+        return self.hidden_state_cache.of_training(table, blocks, key, seed) if first is None else first
 
     def augmentation_seed(self) -> int:
         """What the views of the training pictures are keyed by."""
-        return keyed_bits(self.config.seed, "augmentation") >> 1
+        return random_bits(self.config.seed, "augmentation") >> 1
 
     def describe(self, selection: Selection | None, best_epoch: int = 0) -> dict[str, Any]:
         """What config.json says."""
@@ -156,7 +156,7 @@ class Run:
                 "difference_ci95": selection.difference.ci95,
             }
         return {
-            "fewshot": fewshot.__version__,
+            "fewshot": __version__,
             "torch": torch.__version__,
             "backbone": self.config.backbone,
             "embed_dim": self.encoder.embed_dim,

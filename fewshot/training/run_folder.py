@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from episodes.errors import DataError, UsageError
-from fewshot.training import checkpoint
+from fewshot import checkpoint
 from fewshot.training.config import FREE_ON_RESUME, TrainConfig
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from episodes import PairedDifference, Results, paired_difference
-from fewshot.embeddings import Embeddings
+from fewshot.embedding.embed import Embeddings
 from fewshot.encoders.base import VisionEncoder
 from fewshot.training.validation import Validation
 

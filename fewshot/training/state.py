@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewshot.training.checkpoint import RESUME, load_tensors, save_tensors
+from fewshot.checkpoint import RESUME
+from fewshot.tensors import load_tensors, save_tensors
 from fewshot.training.metrics import Row
 from fewshot.training.model import EpisodicModel
 from fewshot.training.optimiser import trained_parameters

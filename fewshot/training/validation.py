@@ -8,23 +8,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from episodes import EpisodeSampler, ImageTable, Results, evaluate
+from episodes.counter_random import random_bits
 from episodes.errors import DataError
-from episodes.keyed import keyed_bits
 from episodes.ranges import upper
-from fewshot.cache import EmbeddingCache
 from fewshot.classifiers.prototype import Prototype
+from fewshot.classifiers.scoring import FeatureScorer
 from fewshot.device import Precision
-from fewshot.embeddings import Embeddings, embed_images
+from fewshot.embedding.cache import EmbeddingCache
+from fewshot.embedding.embed import Embeddings, embed_images
+from fewshot.embedding.hidden_states import HiddenStates
 from fewshot.encoders.base import VisionEncoder
-from fewshot.scoring import FeatureScorer
 from fewshot.training.config import TrainConfig
-from fewshot.training.trunk import Trunk
 
 MOST_PICTURES = 4000  # of the validation folder: more would cost an epoch's time and move no decision
 
 
 def _keyed_order(n: int, *keys: int | str) -> list[int]:
-    return sorted(range(n), key=lambda i: keyed_bits(*keys, i))
+    return sorted(range(n), key=lambda i: random_bits(*keys, i))
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +112,7 @@ class Validation:
             )
         self.ways = min(config.val_ways, usable)
         self.queries = int(min(config.val_queries, counts[self.ways - 1] - self.shots))
-        self.trunk: Trunk | None = None
+        self.hidden_states: HiddenStates | None = None
         self._config, self._workers, self._cache = config, workers, cache
 
     def episodes(self, purpose: int = 0) -> EpisodeSampler:
@@ -122,15 +122,15 @@ class Validation:
             ways=self.ways,
             shots=self.shots,
             queries=self.queries,
-            seed=keyed_bits(self._config.seed, "validation", purpose) >> 1,
+            seed=random_bits(self._config.seed, "validation", purpose) >> 1,
             episodes=self._config.val_episodes,
         )
 
     def embed(self, encoder: VisionEncoder, *, cached: bool = False) -> Embeddings:
         """Embeddings of all validation pictures."""
         precision: Precision = self._config.precision
-        if self.trunk is not None:
-            return self.trunk.embed(encoder, precision)
+        if self.hidden_states is not None:
+            return self.hidden_states.embed(encoder, precision)
         cache = self._cache if cached else None
         return embed_images(encoder, self.table.items, precision=precision, workers=self._workers, cache=cache)
 

@@ -17,8 +17,8 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from fewshot.app.naming import example, write_task
-from fewshot.cli import main
 from fewshot.commands.app import Options, page_of
+from fewshot.commands.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,9 +9,9 @@ import torch
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
 from fewshot.classifiers import build_classifier
+from fewshot.classifiers.estimator import FewShotClassifier
 from fewshot.classifiers.leave_one_out import leave_one_out_accuracy, leave_one_out_log_probabilities
 from fewshot.classifiers.prototype import Prototype
-from fewshot.estimator import FewShotClassifier
 
 
 @pytest.mark.parametrize("name", ["prototype", "logistic"])

@@ -10,9 +10,9 @@ from scipy.stats import binomtest
 from torch.nn.functional import normalize
 
 from episodes.errors import UsageError
-from fewshot.classifiers.prompts import CLIP_TEMPLATES, class_prompts, readable_name, text_prototypes
 from fewshot.classifiers.prototype import Prototype
 from fewshot.classifiers.text import TextBlend, ZeroShot, binomial_tail, names_help
+from fewshot.encoders.prompts import CLIP_TEMPLATES, class_prompts, readable_name, text_prototypes
 
 
 def _ask(classifier, t, text) -> torch.Tensor:

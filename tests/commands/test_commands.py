@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from episodes import EpisodeSampler, evaluate, read_class_folders, read_task_directory, write_task_directory
-from fewshot.cli import COMMANDS, main
+from fewshot.commands.cli import COMMANDS, main
 from tests.conftest import write_pictures
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -197,7 +197,7 @@ def test_a_task_without_any_usable_class_has_empty_labels(vit_file: Path, tasks:
 def test_evaluate_on_class_folders_equals_a_plain_loop(
     vit_file: Path, other_folders: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from fewshot.embeddings import embed_images
+    from fewshot.embedding.embed import embed_images
     from fewshot.encoders import load_encoder
 
     settings = ["--ways", 3, "--shots", 1, 2, "--queries", 4, "--episodes", 30, "--seed", 5, "--precision", "32"]
@@ -289,7 +289,7 @@ def test_missing_weights_name_the_download_command(
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_needs_neither_torch_nor_pandas(command: str) -> None:
     code = (
-        "import sys\nfrom fewshot.cli import main\n"
+        "import sys\nfrom fewshot.commands.cli import main\n"
         f"try:\n    status = main({[*([command] if command else []), '--help']!r})\n"
         "except SystemExit as stop:\n    status = stop.code\n"
         "assert not status, status\nassert not {'torch', 'pandas', 'numpy'} & set(sys.modules), sorted(sys.modules)"

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from episodes import mean_interval
-from fewshot.cli import main
+from fewshot.commands.cli import main
 from fewshot.training import TrainConfig, train
 from tests.conftest import write_pictures
 

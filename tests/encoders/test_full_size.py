@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fewshot.embeddings import embed_images
+from fewshot.embedding.embed import embed_images
 from fewshot.encoders import load_encoder
 from fewshot.encoders._clip_import import import_clip, import_clip_model
 from tests.conftest import write_pictures

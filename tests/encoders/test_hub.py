@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from episodes.errors import DataError
-from fewshot.cli import main
+from fewshot.commands.cli import main
 from fewshot.encoders import hub, load_encoder, timm_models
 
 pytest.importorskip("timm")

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from episodes.errors import DataError, UsageError
-from fewshot.embeddings import embed_images
+from fewshot.embedding.embed import embed_images
 from fewshot.encoders import VisionEncoder, encoder_from_state, load_encoder
 from fewshot.training import TrainConfig
 from fewshot.training.model import EpisodicModel

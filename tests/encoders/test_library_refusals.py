@@ -101,8 +101,6 @@ def test_a_missing_package_names_the_command(
 
 
 def test_neither_library_is_imported_before_it_is_asked_for() -> None:
-    code = (
-        "import sys, fewshot.encoders, fewshot.text; print({'timm', 'open_clip', 'huggingface_hub'} & set(sys.modules))"
-    )
+    code = "import sys, fewshot.encoders, fewshot.encoders.text; print({'timm', 'open_clip', 'huggingface_hub'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -13,12 +13,13 @@ import torch
 import torch.nn.functional as F
 
 from episodes.errors import DataError
-from fewshot.cli import main
+from fewshot.checkpoint import load_checkpoint
+from fewshot.commands.cli import main
 from fewshot.console import Console
 from fewshot.encoders import load_encoder
-from fewshot.text import class_texts
-from fewshot.training import TrainConfig, load_checkpoint, train
-from fewshot.training.checkpoint import load_tensors
+from fewshot.encoders.text import class_texts
+from fewshot.tensors import load_tensors
+from fewshot.training import TrainConfig, train
 
 pytest.importorskip("timm")
 open_clip = pytest.importorskip("open_clip")

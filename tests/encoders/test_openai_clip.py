@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from episodes.errors import DataError, UsageError
-from fewshot.embeddings import embed_images
+from fewshot.embedding.embed import embed_images
 from fewshot.encoders import load_clip, load_encoder, visual_from_state
 from fewshot.encoders._clip_import import import_clip, import_clip_model
 from fewshot.encoders.weights import read_weights

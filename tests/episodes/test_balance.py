@@ -8,7 +8,7 @@ from scipy import stats
 
 from episodes import EpisodeSampler, ImageTable
 from episodes.balance import unbalanced_counts
-from episodes.keyed import START, fold
+from episodes.counter_random import START, fold
 
 MakeTable = Callable[[Sequence[int]], ImageTable]
 

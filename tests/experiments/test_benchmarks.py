@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from episodes import EpisodeSampler, evaluate, read_task_directory
-from experiments.benchmarks import material
+from experiments.benchmarks import inputs
 from experiments.benchmarks.__main__ import NAMES, main
 from experiments.benchmarks.encoder import flops_per_picture
 from experiments.benchmarks.measure import Row, in_turn, machine, quotients
@@ -51,7 +51,7 @@ def test_quotients_go_round_by_round() -> None:
 
 
 def test_tasks_share_support_and_no_query(tmp_path: Path) -> None:
-    root = material.tasks(tmp_path / "tasks", 6, width=40, height=32)
+    root = inputs.tasks(tmp_path / "tasks", 6, width=40, height=32)
     table, episodes = read_task_directory(root)
     assert [(len(e.support), len(e.query), len(e.class_names)) for e in episodes] == [(25, 75, 5)] * 6
     contents = [Path(path).read_bytes() for path in table.paths()]
@@ -65,9 +65,9 @@ def test_easyfsl_gets_the_same_tasks_and_says_the_same() -> None:
     from easyfsl.methods import SimpleShot
     from easyfsl.utils import evaluate as theirs
 
-    stored, table = material.features(8, 40, 32)
+    stored, table = inputs.features(8, 40, 32)
     sampler = EpisodeSampler(table, ways=5, shots=5, queries=15, episodes=30)
-    tasks = features.GivenTasks([material.rows_by_class(episode) for episode in sampler], 5, 15, 5)
+    tasks = features.GivenTasks([inputs.rows_by_class(episode) for episode in sampler], 5, 15, 5)
     data = features.FeaturesDataset(table.labels.tolist(), stored, list(table.class_names))
     loader = DataLoader(data, batch_sampler=tasks, collate_fn=tasks.episodic_collate_fn)
     expected = theirs(SimpleShot(torch.nn.Identity()), loader, device="cpu", use_tqdm=False)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from experiments.classifiers import Arguments, pooled, report, run
-from fewshot.cli import main
+from fewshot.commands.cli import main
 
 
 def test_rows_are_those_of_evaluate(

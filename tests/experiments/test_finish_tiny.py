@@ -14,11 +14,12 @@ from episodes.errors import DataError
 from experiments.finish_tiny import Options, finish, main
 from experiments.pretrain import export
 from experiments.pretrain.model import Shape, make_clip
-from fewshot.augment import Augmentation
+from fewshot.checkpoint import load_checkpoint
 from fewshot.classifiers.base import Statistics
-from fewshot.embeddings import embed_images
+from fewshot.embedding.embed import embed_images
 from fewshot.encoders import load_encoder
-from fewshot.training import TrainConfig, load_checkpoint, train
+from fewshot.images.augmentation import Augmentation
+from fewshot.training import TrainConfig, train
 from tests.conftest import write_pictures
 
 SHAPE = Shape(image=64, patch=16, width=64, layers=2, embed=32, text_width=64, text_layers=1)

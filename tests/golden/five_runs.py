@@ -68,7 +68,9 @@ def _runs() -> dict[str, Any]:
     _command("predict", "tasks", "tiny.csv", "--backbone", "tiny", *SHARED)
     _command("train", *data, "--output", "pictures", *TRAIN, *SHARED)
     _command("train", *data, "--output", "hidden", "--views", "2", "--trunk_cache", "on", *TRAIN, *SHARED)
-    _command("predict", "tasks", "gda.csv", "--checkpoint", "hidden", "--classifier", "gda", "--adapt", "blocks", *SHARED)
+    _command(
+        "predict", "tasks", "gda.csv", "--checkpoint", "hidden", "--classifier", "gda", "--adapt", "blocks", *SHARED
+    )
     _command("predict", "tasks", "reject.csv", "--checkpoint", "pictures", "--reject", "0.05", *SHARED)
     measured = _command(
         "evaluate", "test", "--checkpoint", "pictures", "--classifier", "prototype", "ridge", "tip", "alpha-tim", "gda",

@@ -13,7 +13,7 @@ from PIL import Image
 from episodes import read_task_directory, read_truth, score_predictions, write_predictions
 from episodes.errors import DataError
 from experiments.figures import SIDE, Shown, choose_task, draw, read_demo, write_demo_figure
-from fewshot.images import clip_pixels
+from fewshot.images.transform import clip_pixels
 from fewshot.predict import Prediction
 from fewshot.training.metrics import Metrics
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from episodes import Episode
 from fewshot.classifiers import TRANSDUCTIVE, build_classifier
 from fewshot.classifiers.leave_one_out import leave_one_out_accuracy
-from fewshot.embeddings import Embeddings
+from fewshot.embedding.embed import Embeddings
 from fewshot.predict import Prediction
 from fewshot.report.estimate import estimate_task, leave_one_of_each_out, wilson_interval
 from tests.report.conftest import METHOD

@@ -16,13 +16,13 @@ from PIL import Image
 
 from episodes import Episode, Results, evaluate
 from episodes.errors import DataError
-from fewshot.images import clip_pixels
+from fewshot.classifiers.scoring import FeatureScorer
+from fewshot.images.transform import clip_pixels
 from fewshot.predict import Prediction
 from fewshot.report import write_prediction_report
 from fewshot.report.details import MOST_QUERIES, MOST_TASKS
 from fewshot.report.page import MOST_ROWS, TEMPLATES
 from fewshot.report.thumbnails import SIDE
-from fewshot.scoring import FeatureScorer
 from tests.report.conftest import METHOD, Element, Page
 
 

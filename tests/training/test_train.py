@@ -17,14 +17,15 @@ import torch
 
 from episodes import EpisodeSampler, evaluate, read_class_folders
 from episodes.errors import DataError, UsageError
-from fewshot.augment import Augmentation
+from fewshot.checkpoint import load_checkpoint
 from fewshot.classifiers.prototype import Prototype
+from fewshot.classifiers.scoring import FeatureScorer
 from fewshot.console import Console
-from fewshot.embeddings import embed_images
+from fewshot.embedding.embed import embed_images
 from fewshot.encoders import load_encoder
-from fewshot.scoring import FeatureScorer
-from fewshot.training import TrainConfig, load_checkpoint, train
-from fewshot.training.checkpoint import load_tensors
+from fewshot.images.augmentation import Augmentation
+from fewshot.tensors import load_tensors
+from fewshot.training import TrainConfig, train
 from fewshot.training.metrics import TIME_COLUMNS
 from tests.conftest import write_pictures
 
@@ -297,7 +298,7 @@ def test_bfloat16_stays_close_to_float32(config: TrainConfig, tmp_path: Path) ->
 
 
 def test_augmentation_is_keyed(class_folders: Path) -> None:
-    from fewshot.images import decode
+    from fewshot.images.decoding import decode
 
     image = decode(next(class_folders.rglob("*.png")).read_bytes())
     augment: Callable[..., np.ndarray] = Augmentation(randaugment=2, rotation=10).build(32)

@@ -1,0 +1,64 @@
+"""Mean and covariance of training classes under an encoder: from a checkpoint, from `tiny`'s own, or from a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from episodes import ImageTable, read_class_folders
+from episodes.counter_random import START, fold
+from fewshot.classifiers.base import Statistics, class_statistics
+from fewshot.device import Precision
+from fewshot.embedding.cache import EmbeddingCache
+from fewshot.embedding.embed import Progress, embed_images
+from fewshot.encoders.base import VisionEncoder
+
+MOST_PICTURES = 10_000
+SHIPPED = "statistics.safetensors"  # beside the weights of `tiny`
+
+
+def select_rows(table: ImageTable, seed: int, most: int = MOST_PICTURES) -> list[int]:
+    """At most `most` seeded rows of a table, in order."""
+    if len(table) <= most:
+        return list(range(len(table)))
+    keys = fold(fold(START, seed & (1 << 63) - 1), np.arange(len(table)))
+    return sorted(int(row) for row in np.argsort(keys, kind="stable")[:most])
+
+
+def statistics_of(
+    encoder: VisionEncoder,
+    items: Sequence[Any],
+    labels: npt.NDArray[np.integer[Any]],
+    *,
+    precision: Precision = "auto",
+    workers: int | None = None,
+    cache: EmbeddingCache | None = None,
+    progress: Progress | None = None,
+) -> Statistics:
+    """Statistics of pictures `items` (n) with classes `labels` (n,); unreadable ones are left out."""
+    got = embed_images(encoder, items, precision=precision, workers=workers, cache=cache, progress=progress)
+    known = torch.from_numpy(labels.astype("int64"))
+    return class_statistics(got.features[got.readable], known[got.readable])
+
+
+def statistics_of_folder(encoder: VisionEncoder, root: str | Path, *, seed: int = 0, **settings: Any) -> Statistics:
+    """Statistics of class folders, from at most 10,000 seeded pictures; `settings` as in `statistics_of`."""
+    table = read_class_folders(root)
+    rows = select_rows(table, seed)
+    return statistics_of(encoder, [table.items[row] for row in rows], table.labels[rows], **settings)
+
+
+def shipped_statistics(backbone: str) -> Statistics | None:
+    """Those that come with an embedded encoder: `tiny`'s, of its own training photographs; None for any other."""
+    from fewshot.encoders import TINY, tiny
+    from fewshot.tensors import load_tensors
+
+    path = tiny.weights_path().with_name(SHIPPED)
+    if backbone != TINY or not path.is_file():
+        return None
+    return Statistics.from_tensors(load_tensors(path)[0])

@@ -1,0 +1,130 @@
+"""The command line: find the command, parse its options, call the library, turn errors into exit statuses.
+
+0 done; 1 failed, nothing half-written; 2 wrong usage; 3 done, but some input could not be read; 130 and 143 after SIGINT and
+SIGTERM. Help and usage errors import neither torch nor pandas.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+from episodes.errors import DataError, UsageError
+from fewshot.distributed import rank_and_world
+
+COMMANDS = {
+    "train": "fine-tune a backbone on class folders, episode by episode",
+    "predict": "name the query pictures of a directory of tasks, into a CSV",
+    "evaluate": "few-shot accuracy with its interval, on class folders or on tasks with a truth.csv",
+    "make-tasks": "write a directory of tasks, with its truth, from class folders",
+    "score": "accuracy of a result CSV against a truth CSV",
+    "download": "fetch the weights of a CLIP, open_clip or timm model",
+    "demo": "draw pictures, train, predict and score: the whole job without a download",
+    "app": "a page in the browser to try it on: pictures of a few classes in, names of others out",
+    "doctor": "what this machine has, and what is missing",
+    "cache": "info or clear: the embeddings kept on disk",
+}
+SHARED = ("train", "predict")  # what several processes, started by torchrun, do together; one does the others
+DONE, FAILED, USAGE, INCOMPLETE = 0, 1, 2, 3
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived; unwinds as KeyboardInterrupt does for SIGINT."""
+
+
+def usage() -> str:
+    """The text of `fewshot --help`."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {what}" for name, what in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: fewshot COMMAND [options]",
+            "",
+            "Few-shot image classification with CLIP.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "fewshot COMMAND --help tells a command's options. Try first: fewshot demo",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage(), file=sys.stdout if arguments else sys.stderr)
+        return DONE if arguments else USAGE
+    if arguments[0] == "--version":
+        from fewshot.version import __version__
+
+        print(f"fewshot {__version__}")
+        return DONE
+    if arguments[0] not in COMMANDS:
+        print(f"fewshot: there is no command {arguments[0]!r}\n\n{usage()}", file=sys.stderr)
+        return USAGE
+    if arguments[0] not in SHARED and rank_and_world()[0] > 0:
+        return DONE
+    return _guarded(arguments[0], arguments[1:])
+
+
+def _guarded(command: str, arguments: list[str]) -> int:
+    """Parse and run; every expected failure ends in one message and its status."""
+    module = importlib.import_module(f"fewshot.commands.{command.replace('-', '_')}")
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        options = parse(module.Options, command, arguments)
+        _plain_warnings()
+        status: int = module.run(options)
+        sys.stdout.flush()
+        return status
+    except UsageError as error:
+        print(f"fewshot {command}: {error}\n'fewshot {command} --help' tells the options", file=sys.stderr)
+        return USAGE
+    except DataError as error:
+        print(f"fewshot {command}: {error}", file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:  # the reader of our output has left: nothing more to say, and no trace back either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except OSError as error:
+        print(f"fewshot {command}: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print(f"fewshot {command}: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except Terminated:
+        print(f"fewshot {command}: terminated", file=sys.stderr)
+        return 128 + signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def parse(options: type[Any], command: str, arguments: Sequence[str]) -> Any:
+    """The options of a command from its arguments, `--train_data` and `--train-data` alike; exits with 2 where they are off."""
+    import tyro
+
+    settings = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
+    return tyro.cli(options, prog=f"fewshot {command}", args=list(arguments), config=settings, use_underscores=True)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _plain_warnings() -> None:
+    """Warnings of this project as one plain line; those of libraries are for developers, not for users."""
+    import warnings
+
+    warnings.filterwarnings("ignore", module=r"(torch|lightning|pkg_resources|clip)")
+
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        print(f"warning: {message}", file=sys.stderr)
+
+    warnings.showwarning = show

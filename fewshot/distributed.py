@@ -1,0 +1,52 @@
+"""Which of several processes, started by torchrun, this one is, and how they meet. Importable without torch, for the command line."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from episodes.errors import UsageError
+
+
+def rank_and_world() -> tuple[int, int]:
+    """This process's number and how many there are: (0, 1) without torchrun."""
+    world = int(os.environ.get("WORLD_SIZE") or 1)
+    return (int(os.environ.get("RANK") or 0), world) if world > 1 else (0, 1)
+
+
+def local_rank() -> int | None:
+    """This process's number on its machine; None without torchrun."""
+    return int(os.environ.get("LOCAL_RANK") or 0) if rank_and_world()[1] > 1 else None
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that reports (of several that torchrun started)."""
+    return rank_and_world()[0] == 0
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """Connects the processes; nothing where there is one.
+
+    Raises:
+        UsageError: there are said to be several, but not where they meet.
+    """
+    world = rank_and_world()[1]
+    if world == 1:
+        yield
+        return
+    if "MASTER_ADDR" not in os.environ:
+        raise UsageError(
+            f"WORLD_SIZE is {world}, but MASTER_ADDR is not set: start the processes with torchrun, or unset WORLD_SIZE"
+        )
+    import torch.distributed
+
+    torch.distributed.init_process_group(
+        "gloo", timeout=datetime.timedelta(days=1)
+    )  # as long as the slowest share takes
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()

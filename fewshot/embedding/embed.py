@@ -1,0 +1,256 @@
+"""Picture files to embeddings: every distinct picture once, in batches of one fixed shape, while others are being decoded.
+
+n pictures, B pictures a batch, D embedding width. An embedding never depends on its neighbours: the encoder always sees B
+pictures, the last batch padded, so the same picture gives the same bits in any company (see `fewshot.embedding.batches`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from episodes.errors import DataError
+from fewshot.device import Precision, resolve_precision
+from fewshot.embedding.batches import ARITHMETIC, FixedShapeBatches, default_batch_size, embed_pictures
+from fewshot.embedding.cache import EmbeddingCache
+from fewshot.encoders.base import VisionEncoder
+from fewshot.images.decoding import UnreadableImage, read_bytes
+from fewshot.images.jpeg_gpu import GpuDecoder, gpu_decoder
+from fewshot.images.transform import TRANSFORM, clip_tensors
+
+Progress = Callable[[int, int], None]  # pictures done, pictures in all
+Decode = Callable[[Sequence[bytes]], list[Tensor | UnreadableImage]]  # files -> (3, H, W) uint8, or why not
+_CHUNK = 32  # pictures a thread takes at a time, where there are many: enough to hide the cost of handing over
+_HELD_BYTES = 16 << 20  # of files that a thread holds before it decodes them
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """Embeddings of the pictures that could be read, and why the others could not.
+
+    Attributes:
+        features: (n, D) float32 of unit norm, on the CPU; a row of an unreadable picture is zero.
+        readable: (n,) bool.
+        problems: row -> what was wrong with the file.
+        computed: how many pictures went through the encoder; the others were repeated or cached.
+    """
+
+    features: Tensor
+    readable: Tensor
+    problems: dict[int, str]
+    computed: int
+
+
+@dataclass(frozen=True)
+class _Read:
+    """One picture on its way: exactly one of pixels, vector, twin (row with the same bytes) and problem is set."""
+
+    row: int
+    key: bytes = b""
+    pixels: Tensor | None = None
+    vector: npt.NDArray[np.float32] | None = None
+    twin: int | None = None
+    problem: str | None = None
+
+
+def embed_images(
+    encoder: VisionEncoder,
+    items: Sequence[Any],
+    *,
+    precision: Precision = "auto",
+    workers: int | None = None,
+    batch_size: int | None = None,
+    cache: EmbeddingCache | None = None,
+    read: Callable[[Any], bytes] = read_bytes,
+    decoding: Literal["auto", "cpu"] | GpuDecoder = "auto",
+    progress: Progress | None = None,
+) -> Embeddings:
+    """Embed picture files; files with the same bytes are encoded once.
+
+    Args:
+        encoder: on the device that is to compute.
+        items: n paths, or whatever `read` takes.
+        precision: see `fewshot.device.resolve_precision`.
+        workers: decoding threads; by default one a core, at most 16.
+        batch_size: B; `default_batch_size` unless set.
+        cache: where embeddings of earlier runs lie and new ones go; None for none.
+        read: gives the bytes of an item; raises `UnreadableImage` where it cannot.
+        decoding: "auto" decodes JPEGs on the encoder's GPU where that is to be had (see `fewshot.images.jpeg_gpu`), but at precision 32
+            on the processor, as "cpu" does.
+        progress: told (pictures done, n) after every batch.
+
+    Raises:
+        DataError: there are no pictures.
+    """
+    if len(items) == 0:
+        raise DataError("there are no pictures to embed")
+    size = batch_size or default_batch_size(encoder)
+    if decoding == "auto":
+        exact = resolve_precision(precision, encoder.device) == "32"
+        decoding = (None if exact else gpu_decoder(encoder.device, encoder.image_size)) or "cpu"
+    decoder = None if decoding == "cpu" else decoding
+    space = cache_space(encoder, precision, size, decoder) if cache is not None else b""
+    reader = _Reader(encoder, items, read, decoder or partial(clip_tensors, size=encoder.image_size), cache, space)
+    gathered = _Gathered(len(items), encoder.embed_dim, cache)
+    count = workers or min(16, os.cpu_count() or 1)
+    with FixedShapeBatches(
+        encoder, embed_pictures, gathered.keep, size=size, expected=len(items), precision=precision
+    ) as lanes:
+        for done, got in enumerate(_in_threads(reader, len(items), count), start=1):
+            gathered.take(got, lanes)
+            if progress is not None and (done % size == 0 or done == len(items)):
+                progress(done, len(items))
+    if cache is not None:
+        cache.note_use()
+        cache.evict()
+    return gathered.finish()
+
+
+def cache_space(encoder: VisionEncoder, precision: Precision, size: int, decoder: GpuDecoder | None = None) -> bytes:
+    """Everything but the picture that an embedding depends on, as the first part of a cache key."""
+    parts = (
+        encoder.fingerprint,
+        TRANSFORM,
+        ARITHMETIC,
+        str(encoder.image_size),
+        resolve_precision(precision, encoder.device),
+        encoder.device.type,
+        str(size),
+        torch.__version__,
+        *([decoder.name] if decoder is not None else []),
+    )
+    return hashlib.sha256("|".join(parts).encode()).digest()
+
+
+def picture_digest(data: bytes) -> bytes:
+    """What stands for a picture file's bytes, in cache keys and where repeated pictures are recognised."""
+    return hashlib.sha256(data).digest()[:20]
+
+
+class _Gathered:
+    """The embeddings of n pictures while they come in."""
+
+    def __init__(self, n: int, width: int, cache: EmbeddingCache | None) -> None:
+        self._features, self._readable = torch.zeros(n, width), torch.ones(n, dtype=torch.bool)
+        self._rows = self._features.numpy()  # the same memory: torch takes ten times as long to write one row
+        self._problems: dict[int, str] = {}
+        self._twins: list[tuple[int, int]] = []
+        self._cache, self._computed = cache, 0
+
+    def take(self, got: _Read, lanes: FixedShapeBatches[tuple[int, bytes]]) -> None:
+        """One picture: to the encoder if it is to be computed, else what is known of it."""
+        if got.pixels is not None:
+            lanes.add((got.row, got.key), got.pixels)
+        elif got.vector is not None:
+            self._rows[got.row] = got.vector
+        elif got.twin is not None:
+            self._twins.append((got.row, got.twin))
+        else:
+            self._readable[got.row] = False
+            self._problems[got.row] = got.problem or "unreadable"
+
+    def keep(self, tags: list[tuple[int, bytes]], vectors: Tensor) -> None:
+        """What the encoder made of a batch of (row, cache key)."""
+        self._computed += len(tags)
+        self._features[[row for row, _ in tags]] = vectors
+        if self._cache is not None:
+            self._cache.put({key: vector for (_, key), vector in zip(tags, vectors.numpy(), strict=True)})
+
+    def finish(self) -> Embeddings:
+        """All of it; rows with the bytes of an earlier row get what that one got."""
+        for row, twin in self._twins:
+            self._features[row], self._readable[row] = self._features[twin], self._readable[twin]
+            if twin in self._problems:
+                self._problems[row] = self._problems[twin]
+        return Embeddings(self._features, self._readable, self._problems, self._computed)
+
+
+class _Reader:
+    """Reads, recognises and decodes pictures; called from several threads."""
+
+    def __init__(
+        self,
+        encoder: VisionEncoder,
+        items: Sequence[Any],
+        read: Callable[[Any], bytes],
+        decode: Decode,
+        cache: EmbeddingCache | None,
+        space: bytes,
+    ) -> None:
+        self._items, self._read, self._decode, self._cache, self._space = items, read, decode, cache, space
+        self._width = encoder.embed_dim
+        self._first: dict[bytes, int] = {}  # digest -> row that stands for these bytes
+
+    def __call__(self, rows: range) -> list[_Read]:
+        """What there is to know of some rows, in their order."""
+        got: list[_Read] = []
+        waiting: list[tuple[int, bytes | _Read, bytes]] = []
+        held = 0
+        for row in rows:
+            waiting.append((row, *self._look(row)))
+            held += len(waiting[-1][2])
+            if held > _HELD_BYTES or row == rows[-1]:
+                got += self._finish(waiting)
+                waiting, held = [], 0
+        return got
+
+    def _finish(self, waiting: list[tuple[int, bytes | _Read, bytes]]) -> list[_Read]:
+        keys = [key for _, key, _ in waiting if isinstance(key, bytes)]
+        found = self._cache.get_many(keys) if self._cache is not None else {}
+        known = {key: vector for key, vector in found.items() if len(vector) == self._width}
+        fresh = {key: data for _, key, data in waiting if isinstance(key, bytes) and key not in known}
+        decoded = dict(zip(fresh, self._decode(list(fresh.values())), strict=True)) if fresh else {}
+        return [key if isinstance(key, _Read) else _told(row, key, known, decoded) for row, key, _ in waiting]
+
+    def _look(self, row: int) -> tuple[bytes | _Read, bytes]:
+        """(cache key, the file's bytes), or what is known already in place of the key."""
+        try:
+            data = self._read(self._items[row])
+        except UnreadableImage as error:
+            return _Read(row, problem=str(error)), b""
+        digest = picture_digest(data)
+        first = self._first.setdefault(digest, row)  # one operation, so threads cannot both be first
+        return (self._space + digest, data) if first == row else (_Read(row, twin=first), b"")
+
+
+def _told(
+    row: int,
+    key: bytes,
+    known: Mapping[bytes, npt.NDArray[np.float32]],
+    decoded: Mapping[bytes, Tensor | UnreadableImage],
+) -> _Read:
+    """What the cache or the decoder says of a row."""
+    if key in known:
+        return _Read(row, key=key, vector=known[key])
+    pixels = decoded[key]
+    if isinstance(pixels, UnreadableImage):
+        return _Read(row, problem=str(pixels))
+    return _Read(row, key=key, pixels=pixels)
+
+
+def _in_threads(reader: _Reader, n: int, workers: int) -> Iterator[_Read]:
+    """The reader's results in row order, with a bounded number of pictures in memory."""
+    window: deque[Future[list[_Read]]] = deque()
+    chunk = max(1, min(_CHUNK, n // (4 * workers)))
+    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+        try:
+            for start in range(0, n, chunk):
+                window.append(pool.submit(reader, range(start, min(start + chunk, n))))
+                if len(window) > workers + 2:
+                    yield from window.popleft().result()
+            while window:
+                yield from window.popleft().result()
+        finally:
+            for future in window:
+                future.cancel()
