@@ -26,8 +26,9 @@ from episodes.errors import DataError
 from experiments.pretrain import export
 from experiments.pretrain.table import evaluation_sets, write_tables
 from fewshot import load_checkpoint
-from fewshot.classifiers.statistics import SHIPPED, statistics_of_folder
+from fewshot.classifiers.statistics import statistics_of_folder
 from fewshot.encoders import load_encoder
+from fewshot.encoders.tiny import STATISTICS
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def main(options: Options) -> None:
         statistics = statistics_of_folder(
             load_encoder(str(options.weights)), options.data / "tin" / "base", precision="32"
         )
-        save_file(statistics.to_tensors(), options.weights.with_name(SHIPPED))
+        save_file(statistics.to_tensors(), options.weights.with_name(STATISTICS))
         models = {"tiny": export.read(options.weights), "before": export.read(options.stage)}
         write_tables(sets, models, options.run, options.episodes)
 

@@ -1,7 +1,7 @@
 """Few-shot classifiers over features, by name.
 
-The names can be read without importing torch, so that a command line can list them; a classifier's module is
-imported only when that classifier is built.
+A classifier registers itself where it is defined (see `fewshot.registry`). Its name is known without importing torch, so that a
+command line can list it; its module is imported only when somebody asks what it is like, or builds it.
 """
 
 from __future__ import annotations
@@ -9,39 +9,23 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fewshot.registry import CLASSIFIERS
+
 if TYPE_CHECKING:
     from fewshot.classifiers.balance import ImbalanceWarning
     from fewshot.classifiers.base import Classifier, Statistics
 
-INDUCTIVE: tuple[str, ...] = ("prototype", "simpleshot", "tip", "gda", "ridge", "logistic", "lp++", "nearest")
-TRANSDUCTIVE: tuple[str, ...] = (
-    "soft-kmeans", "bdcspn", "laplacianshot", "tim", "alpha-tim", "ptmap", "transclip",
-)  # fmt: skip
-TEXT: tuple[str, ...] = ("zero-shot", "text-blend")
-"""Classifiers that need the class names' embeddings (``class_text``); inductive as well."""
-NEEDS_STATISTICS: tuple[str, ...] = ("simpleshot", "gda")
-"""Classifiers that need the training classes' mean or covariance."""
-CLASSIFIER_NAMES: tuple[str, ...] = INDUCTIVE + TRANSDUCTIVE + TEXT
+    CLASSIFIER_NAMES: tuple[str, ...]
+    """Every classifier, those of other packages included."""
+    INDUCTIVE: tuple[str, ...]
+    """Classifiers that score each query alone, and need no class names."""
+    TRANSDUCTIVE: tuple[str, ...]
+    """Classifiers whose answer for a query may depend on the other queries."""
+    TEXT: tuple[str, ...]
+    """Classifiers that need the class names' embeddings (`class_text`); inductive as well."""
+    NEEDS_STATISTICS: tuple[str, ...]
+    """Classifiers that need the training classes' mean or covariance."""
 
-_PLACES = {
-    "prototype": ("prototype", "Prototype"),
-    "simpleshot": ("simpleshot", "SimpleShot"),
-    "tip": ("tip", "TipCache"),
-    "gda": ("gda", "GaussianDiscriminant"),
-    "ridge": ("ridge", "Ridge"),
-    "logistic": ("logistic", "Logistic"),
-    "lp++": ("linear_probe", "LinearProbe"),
-    "nearest": ("nearest", "Nearest"),
-    "soft-kmeans": ("soft_kmeans", "SoftKMeans"),
-    "bdcspn": ("bdcspn", "BDCSPN"),
-    "laplacianshot": ("laplacianshot", "LaplacianShot"),
-    "tim": ("tim", "TIM"),
-    "alpha-tim": ("tim", "AlphaTIM"),
-    "ptmap": ("ptmap", "PTMAP"),
-    "transclip": ("transclip", "TransCLIP"),
-    "zero-shot": ("text", "ZeroShot"),
-    "text-blend": ("text", "TextBlend"),
-}
 _LAZY = {
     "Classifier": "fewshot.classifiers.base",
     "Statistics": "fewshot.classifiers.base",
@@ -62,31 +46,54 @@ __all__ = [
 
 
 def build_classifier(name: str, *, statistics: Statistics | None = None, scale: float | None = None) -> Classifier:
-    """Make the classifier called ``name`` on the command line, with its default settings.
+    """Make the classifier called `name` on the command line, with its default settings.
 
-    ``statistics`` are those of the training classes (ignored where a classifier has no use for them);
-    ``scale`` multiplies the classifier's scores before the softmax, None keeps the classifier's own default.
+    Args:
+        name: one of `CLASSIFIER_NAMES`.
+        statistics: of the training classes; not looked at where a classifier has no use for them.
+        scale: multiplies the classifier's scores before the softmax; None keeps the classifier's own default.
 
-        Raises ``UsageError`` for an unknown name, and where statistics are needed and missing.
+    Raises:
+        UsageError: the name is unknown, or statistics are needed and missing.
     """
     from episodes.errors import UsageError
 
-    if name not in _PLACES:
-        raise UsageError(f"unknown classifier {name!r}; expected one of {', '.join(CLASSIFIER_NAMES)}")
+    known = CLASSIFIERS.entries
+    if name not in known:
+        raise UsageError(f"unknown classifier {name!r}; expected one of {', '.join(known)}")
+    kind = known[name].load()
     settings: dict[str, Any] = {} if scale is None else {"scale": scale}
-    if name in NEEDS_STATISTICS:
+    if "statistics" in _needs(kind):
         if statistics is None:
             raise UsageError(
                 f"classifier {name!r} needs the mean and covariance of training classes, and there are none for "
                 "this encoder: train a checkpoint (fewshot train) or pass --statistics DIR"
             )
         settings["statistics"] = statistics
-    module, attribute = _PLACES[name]
-    made: Classifier = getattr(import_module(f"fewshot.classifiers.{module}"), attribute)(**settings)
+    made: Classifier = kind(**settings)
     return made
+
+
+def _needs(kind: Any) -> tuple[str, ...]:
+    """What a classifier's class says it needs besides pictures: "statistics", "text"."""
+    return tuple(getattr(kind, "needs", ()))
+
+
+def _names(trait: str) -> tuple[str, ...]:
+    kinds = {name: entry.load() for name, entry in CLASSIFIERS.entries.items()}
+    if trait == "TRANSDUCTIVE":
+        return tuple(name for name, kind in kinds.items() if kind.transductive)
+    if trait == "INDUCTIVE":
+        return tuple(name for name, kind in kinds.items() if not kind.transductive and "text" not in _needs(kind))
+    needed = {"TEXT": "text", "NEEDS_STATISTICS": "statistics"}[trait]
+    return tuple(name for name, kind in kinds.items() if needed in _needs(kind))
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
+    if name == "CLASSIFIER_NAMES":
+        return tuple(CLASSIFIERS.entries)
+    if name in __all__:
+        return _names(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fewshot.classifiers import maths
 from fewshot.classifiers.balance import warn_if_unbalanced
+from fewshot.registry import CLASSIFIERS
 
 
 def shift_to_support(support: Tensor, support_labels: Tensor, query: Tensor, query_mask: Tensor) -> Tensor:
@@ -51,6 +52,7 @@ def rectified_prototypes(
     return summed / total.unsqueeze(-1)
 
 
+@CLASSIFIERS.register("bdcspn", "transductive: queries shifted onto the support", position=10)
 @dataclass(frozen=True)
 class BDCSPN:
     """Score = ``scale`` x cosine between the shifted query and the rectified prototypes."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fewshot.classifiers import maths
 from fewshot.classifiers.base import Statistics
+from fewshot.registry import CLASSIFIERS
 
 
 def shrunk_precision(covariance: Tensor, shrinkage: float) -> Tensor:
@@ -31,6 +32,7 @@ def shrunk_precision(covariance: Tensor, shrinkage: float) -> Tensor:
     return torch.cholesky_inverse(torch.linalg.cholesky((1 - floor) * c + floor * variance * identity))
 
 
+@CLASSIFIERS.register("gda", "Gaussian classes with the training classes' covariance", position=4)
 @dataclass(frozen=True, eq=False)
 class GaussianDiscriminant:
     """Score = ``scale`` x log-density of the query under N(class mean, shared covariance), up to a constant.
@@ -46,6 +48,7 @@ class GaussianDiscriminant:
     shrinkage: float | None = 0.8
     scale: float = 0.1
     transductive: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ("statistics",)
     precision: Tensor = field(init=False, repr=False)  # (D, D) float64, once for all tasks
 
     def __post_init__(self) -> None:

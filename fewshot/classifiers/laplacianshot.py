@@ -19,8 +19,10 @@ from torch import Tensor
 from fewshot.classifiers import maths
 from fewshot.classifiers.balance import warn_if_unbalanced
 from fewshot.classifiers.bdcspn import rectified_prototypes, shift_to_support
+from fewshot.registry import CLASSIFIERS
 
 
+@CLASSIFIERS.register("laplacianshot", "transductive: neighbours agree", position=11)
 @dataclass(frozen=True)
 class LaplacianShot:
     """d is the squared distance of the unit-norm query from the rectified prototypes.

@@ -15,8 +15,10 @@ from torch import Tensor
 
 from fewshot.classifiers import maths
 from fewshot.classifiers.span import Span, largest_eigenvalue_bound
+from fewshot.registry import CLASSIFIERS
 
 
+@CLASSIFIERS.register("lp++", "a linear probe started at the class means", position=7)
 @dataclass(frozen=True)
 class LinearProbe:
     """Logits W f: W starts at ``scale`` x the unit-norm class means and takes ``iterations`` gradient steps.

@@ -16,8 +16,10 @@ from torch import Tensor
 
 from fewshot.classifiers import maths
 from fewshot.classifiers.span import Span
+from fewshot.registry import CLASSIFIERS
 
 
+@CLASSIFIERS.register("logistic", "logistic regression", position=6)
 @dataclass(frozen=True)
 class Logistic:
     """Minimises ``C`` x the sum of class-balanced cross-entropies + |W|^2 / 2, as scikit-learn does.

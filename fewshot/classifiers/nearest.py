@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from fewshot.classifiers import maths
+from fewshot.registry import CLASSIFIERS
 
 
+@CLASSIFIERS.register("nearest", "the nearest support picture", position=8)
 @dataclass(frozen=True)
 class Nearest:
     """A class's score is ``scale`` x the largest cosine between the query and any of its support pictures."""

@@ -12,8 +12,10 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from fewshot.classifiers import maths
+from fewshot.registry import CLASSIFIERS
 
 
+@CLASSIFIERS.register("prototype", "cosine to the mean of each class", position=1)
 @dataclass(frozen=True)
 class Prototype:
     """A class is the mean of its support features, a query goes to the closest.

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fewshot.classifiers import maths
 from fewshot.classifiers.balance import warn_if_unbalanced
+from fewshot.registry import CLASSIFIERS
 
 
 def gaussian_like(
@@ -54,6 +55,7 @@ def balanced_log_plan(
     return logits + rows + dual, dual
 
 
+@CLASSIFIERS.register("ptmap", "transductive: optimal transport, balanced queries only", position=14)
 @dataclass(frozen=True)
 class PTMAP:
     """Transport under balanced classes, then move the centres a part of the way to it, repeatedly."""

@@ -14,8 +14,10 @@ from torch import Tensor
 
 from fewshot.classifiers import maths
 from fewshot.classifiers.span import Span
+from fewshot.registry import CLASSIFIERS
 
 
+@CLASSIFIERS.register("ridge", "ridge regression on the labels", position=5)
 @dataclass(frozen=True)
 class Ridge:
     """Score = ``scale`` x W f + b with W, b minimising the class-balanced mean squared error + ``penalty``

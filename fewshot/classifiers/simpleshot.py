@@ -14,8 +14,10 @@ from torch import Tensor
 
 from fewshot.classifiers import maths
 from fewshot.classifiers.base import Statistics
+from fewshot.registry import CLASSIFIERS
 
 
+@CLASSIFIERS.register("simpleshot", "the same, centred on the training classes", position=2)
 @dataclass(frozen=True, eq=False)
 class SimpleShot:
     """f <- norm(f - m) with m the mean of the training classes' features, then cosine prototypes times
@@ -25,6 +27,7 @@ class SimpleShot:
     statistics: Statistics
     scale: float = 10.0
     transductive: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ("statistics",)
 
     def __call__(
         self,

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from fewshot.classifiers import maths
+from fewshot.registry import CLASSIFIERS
 
 
+@CLASSIFIERS.register("soft-kmeans", "transductive: prototypes refined by the queries", position=9)
 @dataclass(frozen=True)
 class SoftKMeans:
     """``steps`` times: p_c <- norm(sum of the class's support + sum of queries x their probability of c).

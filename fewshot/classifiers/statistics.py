@@ -16,10 +16,11 @@ from fewshot.classifiers.base import Statistics, class_statistics
 from fewshot.device import Precision
 from fewshot.embedding.cache import EmbeddingCache
 from fewshot.embedding.embed import Progress, embed_images
+from fewshot.encoders import family_of
 from fewshot.encoders.base import VisionEncoder
+from fewshot.tensors import load_tensors
 
 MOST_PICTURES = 10_000
-SHIPPED = "statistics.safetensors"  # beside the weights of `tiny`
 
 
 def select_rows(table: ImageTable, seed: int, most: int = MOST_PICTURES) -> list[int]:
@@ -54,11 +55,6 @@ def statistics_of_folder(encoder: VisionEncoder, root: str | Path, *, seed: int 
 
 
 def shipped_statistics(backbone: str) -> Statistics | None:
-    """Those that come with an embedded encoder: `tiny`'s, of its own training photographs; None for any other."""
-    from fewshot.encoders import TINY, tiny
-    from fewshot.tensors import load_tensors
-
-    path = tiny.weights_path().with_name(SHIPPED)
-    if backbone != TINY or not path.is_file():
-        return None
-    return Statistics.from_tensors(load_tensors(path)[0])
+    """Those that come with an encoder, such as `tiny`'s of its own training photographs; None where none come."""
+    path = family_of(backbone).statistics_file(backbone)
+    return None if path is None or not path.is_file() else Statistics.from_tensors(load_tensors(path)[0])

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from episodes.errors import UsageError
 from fewshot.classifiers import maths
+from fewshot.registry import CLASSIFIERS
 
 
 def _require_text(name: str, class_text: Tensor | None, query: Tensor, n_way: int) -> Tensor:
@@ -67,6 +68,7 @@ def names_help(
     return tail < significance
 
 
+@CLASSIFIERS.register("zero-shot", "class names alone, no support picture", position=16)
 @dataclass(frozen=True)
 class ZeroShot:
     """Score = ``scale`` x cosine with the class name's embedding; the support set is not used.
@@ -76,6 +78,7 @@ class ZeroShot:
 
     scale: float = 100.0
     transductive: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ("text",)
 
     def __call__(
         self,
@@ -92,6 +95,7 @@ class ZeroShot:
         return maths.log_probabilities(self.scale * maths.cosines(query, text))
 
 
+@CLASSIFIERS.register("text-blend", "prototypes blended with class names", position=17)
 @dataclass(frozen=True)
 class TextBlend:
     """Prototypes norm((1 - a) picture + a text) with a = ``text_share``; a = 0 where names do not help."""
@@ -100,6 +104,7 @@ class TextBlend:
     scale: float = 10.0
     significance: float = 0.05
     transductive: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ("text",)
 
     def __call__(
         self,

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fewshot.classifiers import maths
 from fewshot.classifiers.balance import warn_if_unbalanced
+from fewshot.registry import CLASSIFIERS
 
 
 def entropy_slope(probabilities: Tensor, alpha: Tensor | None) -> Tensor:
@@ -97,6 +98,7 @@ class _InformationMaximisation:
         return weights
 
 
+@CLASSIFIERS.register("tim", "transductive: confident and balanced answers", position=12)
 @dataclass(frozen=True)
 class TIM(_InformationMaximisation):
     """TIM with gradient descent; takes the classes for balanced, and warns where they do not look it."""
@@ -106,6 +108,7 @@ class TIM(_InformationMaximisation):
         return super()._tune(support, hot, query, query_mask)
 
 
+@CLASSIFIERS.register("alpha-tim", "transductive: confident answers, any balance", position=13)
 @dataclass(frozen=True)
 class AlphaTIM(_InformationMaximisation):
     """TIM with alpha-entropies and equal weights.

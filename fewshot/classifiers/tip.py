@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from fewshot.classifiers import maths
+from fewshot.registry import CLASSIFIERS
 
 
+@CLASSIFIERS.register("tip", "every support picture votes, the closer the louder", position=3)
 @dataclass(frozen=True)
 class TipCache:
     """p(c) ~ (mean over the class's support of exp(-beta (1 - cosine))) to the power ``scale``.

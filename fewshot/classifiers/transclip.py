@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from fewshot.classifiers import maths
+from fewshot.registry import CLASSIFIERS
 
 
+@CLASSIFIERS.register("transclip", "transductive: a mixture of Gaussians, any balance", position=15)
 @dataclass(frozen=True)
 class TransCLIP:
     """Alternates assignments, class means and one diagonal covariance (block majorise-minimise).

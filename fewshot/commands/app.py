@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from fewshot.commands.common import WithClassifier, load_chosen_encoder, statistics_for, texts_for
+from fewshot.registry import COMMANDS
 
 if TYPE_CHECKING:
     from fewshot.commands.common import LoadedEncoder
@@ -27,6 +28,9 @@ class Options(WithClassifier):
     """The port; the first free one from 7860 unless given."""
 
 
+@COMMANDS.register(
+    "app", "a page in the browser to try it on: pictures of a few classes in, names of others out", position=8
+)
 def run(options: Options) -> int:
     """Serve the page until it is interrupted."""
     with TemporaryDirectory(prefix="fewshot-app-") as folder:

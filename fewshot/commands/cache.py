@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from fewshot.commands.common import print_json
+from fewshot.registry import COMMANDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,7 @@ class Options:
     """Print one machine-readable document and nothing else."""
 
 
+@COMMANDS.register("cache", "info or clear: the embeddings kept on disk", position=10)
 def run(options: Options) -> int:
     """Tell or delete."""
     from fewshot.embedding.cache import EmbeddingCache

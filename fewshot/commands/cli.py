@@ -16,20 +16,8 @@ from typing import Any
 
 from episodes.errors import DataError, UsageError
 from fewshot.distributed import rank_and_world
+from fewshot.registry import COMMANDS, Entry
 
-COMMANDS = {
-    "train": "fine-tune a backbone on class folders, episode by episode",
-    "predict": "name the query pictures of a directory of tasks, into a CSV",
-    "evaluate": "few-shot accuracy with its interval, on class folders or on tasks with a truth.csv",
-    "make-tasks": "write a directory of tasks, with its truth, from class folders",
-    "score": "accuracy of a result CSV against a truth CSV",
-    "download": "fetch the weights of a CLIP, open_clip or timm model",
-    "demo": "draw pictures, train, predict and score: the whole job without a download",
-    "app": "a page in the browser to try it on: pictures of a few classes in, names of others out",
-    "doctor": "what this machine has, and what is missing",
-    "cache": "info or clear: the embeddings kept on disk",
-}
-SHARED = ("train", "predict")  # what several processes, started by torchrun, do together; one does the others
 DONE, FAILED, USAGE, INCOMPLETE = 0, 1, 2, 3
 
 
@@ -39,8 +27,9 @@ class Terminated(BaseException):
 
 def usage() -> str:
     """The text of `fewshot --help`."""
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {what}" for name, what in COMMANDS.items()]
+    commands = COMMANDS.entries
+    width = max(map(len, commands))
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in commands.items()]
     return "\n".join(
         [
             "usage: fewshot COMMAND [options]",
@@ -66,17 +55,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"fewshot {__version__}")
         return DONE
-    if arguments[0] not in COMMANDS:
+    command = COMMANDS.entries.get(arguments[0])
+    if command is None:
         print(f"fewshot: there is no command {arguments[0]!r}\n\n{usage()}", file=sys.stderr)
         return USAGE
-    if arguments[0] not in SHARED and rank_and_world()[0] > 0:
-        return DONE
-    return _guarded(arguments[0], arguments[1:])
+    if rank_and_world()[0] > 0 and not command.traits.get("every_process"):
+        return DONE  # of several processes that torchrun started, one does what cannot be shared
+    return _guarded(command, arguments[1:])
 
 
-def _guarded(command: str, arguments: list[str]) -> int:
+def _guarded(entry: Entry, arguments: list[str]) -> int:
     """Parse and run; every expected failure ends in one message and its status."""
-    module = importlib.import_module(f"fewshot.commands.{command.replace('-', '_')}")
+    command, module = entry.name, importlib.import_module(entry.place.partition(":")[0])
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
         options = parse(module.Options, command, arguments)

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import tyro
 
 from fewshot.commands.common import print_json
+from fewshot.registry import COMMANDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ class Options:
     """Print one machine-readable document and nothing else."""
 
 
+@COMMANDS.register("demo", "draw pictures, train, predict and score: the whole job without a download", position=7)
 def run(options: Options) -> int:
     """Run the demo, and say what it made."""
     from fewshot.console import Console, duration, percent

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fewshot.commands.common import print_json
+from fewshot.registry import COMMANDS
 
 _PACKAGES = (
     "torch",
@@ -34,6 +35,7 @@ class Options:
     """Print one machine-readable document and nothing else."""
 
 
+@COMMANDS.register("doctor", "what this machine has, and what is missing", position=9)
 def run(options: Options) -> int:
     """Look, and print."""
     report = examine()
@@ -50,26 +52,26 @@ def examine() -> dict[str, Any]:
     """What matters for speed and for missing pieces, by name."""
     import torch
 
-    import fewshot
     from fewshot.device import resolve_device, resolve_precision
     from fewshot.embedding.cache import EmbeddingCache
-    from fewshot.encoders.download import model_urls, weights_file
+    from fewshot.encoders import present_backbones
     from fewshot.images.jpeg_gpu import gpu_decoder
+    from fewshot.version import __version__
 
     device = resolve_device()
-    found = [name for name in model_urls() if weights_file(name).is_file()]
+    found = present_backbones()
     info = EmbeddingCache().info()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
-        "fewshot": fewshot.__version__,
+        "fewshot": __version__,
         "python": platform.python_version(),
         **{package: _version(package) for package in _PACKAGES},
         "device": f"{device} ({name})",
         "precision": resolve_precision("auto", device),
         "jpegs": "decoded by the GPU" if gpu_decoder(device, 224) else "decoded by the processor",
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()} cores",
-        "weights": ", ".join(["tiny", *found])
-        + ("" if found else "  (OpenAI's: fewshot download --model_name ViT-B/32)"),
+        "weights": ", ".join(found)
+        + ("" if len(found) > 1 else "  (OpenAI's: fewshot download --model_name ViT-B/32)"),
         "cache": f"{info.path}: {info.entries} embeddings, {info.bytes / 2**20:.1f} MiB",
     }
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from fewshot.registry import COMMANDS
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -21,19 +23,15 @@ class Options:
     """Print only the result."""
 
 
+@COMMANDS.register("download", "fetch the weights of a CLIP, open_clip or timm model", position=6)
 def run(options: Options) -> int:
     """Download, with a bar."""
     from fewshot.console import Console
-    from fewshot.encoders import open_clip_models, timm_models
-    from fewshot.encoders.download import download
+    from fewshot.encoders import family_of
 
-    for family in (open_clip_models, timm_models):
-        if options.model_name.startswith(family.PREFIX):
-            root = options.download_root
-            print(family.fetch(options.model_name, root, mirror=options.mirror, quiet=options.quiet))
-            return 0
-    console = Console(options.quiet)
-    with console.bar(options.model_name) as advance:
-        path = download(options.model_name, options.download_root, mirror=options.mirror, progress=advance)
+    with Console(options.quiet).bar(options.model_name) as advance:
+        path = family_of(options.model_name).download(
+            options.model_name, options.download_root, mirror=options.mirror, quiet=options.quiet, progress=advance
+        )
     print(path)
     return 0

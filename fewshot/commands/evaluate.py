@@ -21,6 +21,7 @@ from fewshot.commands.common import (
     statistics_for,
     texts_for,
 )
+from fewshot.registry import COMMANDS
 
 if TYPE_CHECKING:
     from episodes import ImageTable, Score
@@ -65,6 +66,9 @@ class Options(WithClassifier):
     """Write the last row's confusion matrix there, as .csv."""
 
 
+@COMMANDS.register(
+    "evaluate", "few-shot accuracy with its interval, on class folders or on tasks with a truth.csv", position=3
+)
 def run(options: Options) -> int:
     """Evaluate, and print a table; 3 where some picture could not be read."""
     from fewshot.commands.evaluate_output import details, table_of, write_tables

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from fewshot.commands.common import print_json
+from fewshot.registry import COMMANDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,7 @@ class Options:
     """Print one machine-readable document and nothing else."""
 
 
+@COMMANDS.register("make-tasks", "write a directory of tasks, with its truth, from class folders", position=4)
 def run(options: Options) -> int:
     """Sample episodes and write them."""
     from episodes import EpisodeSampler, read_class_folders, write_task_directory

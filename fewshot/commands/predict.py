@@ -19,6 +19,7 @@ from fewshot.commands.common import (
     statistics_for,
     texts_for,
 )
+from fewshot.registry import COMMANDS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +50,9 @@ class Options(WithClassifier):
     """Which columns the CSV has, in which order."""
 
 
+@COMMANDS.register(
+    "predict", "name the query pictures of a directory of tasks, into a CSV", position=2, every_process=True
+)
 def run(options: Options) -> int:
     """Predict, and write the CSV; 3 where some picture could not be read."""
     from episodes import write_predictions

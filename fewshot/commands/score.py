@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from fewshot.commands.common import print_json
+from fewshot.registry import COMMANDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,7 @@ class Options:
     """Print one machine-readable document and nothing else."""
 
 
+@COMMANDS.register("score", "accuracy of a result CSV against a truth CSV", position=5)
 def run(options: Options) -> int:
     """Score, and print."""
     from episodes import score_predictions

@@ -6,11 +6,13 @@ import dataclasses
 import shlex
 
 from fewshot.commands.common import print_json
+from fewshot.registry import COMMANDS
 from fewshot.training.config import TrainConfig as Options
 
 __all__ = ["Options", "run"]
 
 
+@COMMANDS.register("train", "fine-tune a backbone on class folders, episode by episode", position=1, every_process=True)
 def run(options: Options) -> int:
     """Train, and end with the command that predicts with the result; 3 where some picture could not be read."""
     from fewshot.console import Console, percent

@@ -15,6 +15,7 @@ from typing import Any
 
 from episodes.errors import DataError, UsageError
 from fewshot.encoders.download import default_root, sha256_of
+from fewshot.encoders.family import EncoderFamily, Progress
 
 
 @dataclass(frozen=True)
@@ -124,3 +125,27 @@ def _verified(path: Path) -> Path:
                 f"{path}: has SHA-256 {found}, the hub says {blob.name}; it was deleted. Run the command again"
             )
     return path
+
+
+class HubFamily(EncoderFamily):
+    """A family whose weights are published on the Hugging Face hub. Subclasses say where, and the rest of `EncoderFamily`."""
+
+    def published(self, backbone: str) -> HubWeights:
+        """Name the repository and the files of a backbone.
+
+        Raises:
+            UsageError: there is no such model, or its library is not installed.
+        """
+        raise NotImplementedError
+
+    def download(
+        self,
+        backbone: str,
+        download_root: str | Path | None = None,
+        *,
+        mirror: str | None = None,
+        quiet: bool = False,
+        progress: Progress | None = None,
+    ) -> Path:
+        """See `EncoderFamily.download`; `mirror` is a server that answers as the hub does, and the bar is the hub client's own."""
+        return fetch(self.published(backbone), download_root, mirror=mirror, quiet=quiet)

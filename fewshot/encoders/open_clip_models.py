@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from episodes.errors import DataError, UsageError
 from fewshot.encoders import hub, timm_parts
 from fewshot.encoders.base import VisionEncoder
+from fewshot.encoders.family import EncodeSentences, sentence_encoder
 from fewshot.encoders.timm_models import TimmEncoder, load_tensors
 from fewshot.encoders.weights import read_weights
+from fewshot.registry import ENCODERS
 
 PREFIX = "open_clip:"
 _FILE, _SAFE_FILE = "open_clip_pytorch_model.bin", "open_clip_model.safetensors"
@@ -104,13 +106,6 @@ def from_state(state: Mapping[str, Tensor], backbone: str) -> VisionEncoder:
     encoder = _wrap(_visual(backbone), backbone)
     load_tensors(encoder, state, backbone)
     return encoder
-
-
-def fetch(
-    backbone: str, download_root: str | Path | None = None, *, mirror: str | None = None, quiet: bool = False
-) -> Path:
-    """Download the weights; raises as `hub.fetch`, and UsageError where there is no such model or tag."""
-    return hub.fetch(_weights(backbone), download_root, mirror=mirror, quiet=quiet)
 
 
 def load_text(backbone: str, download_root: str | Path | None = None) -> tuple[Any, Any]:
@@ -221,3 +216,27 @@ def _wrap(visual: Any, backbone: str) -> VisionEncoder:
             visual.trunk, backbone, after=visual.head, image_size=size, embed_dim=config["embed_dim"], **colours
         )
     return OpenClipEncoder(visual, backbone, **colours)
+
+
+@ENCODERS.register("open_clip:<model>/<tag>", "a model of open_clip", position=3)
+class OpenClipFamily(hub.HubFamily):
+    """Every model of open_clip that can be cut into blocks."""
+
+    def load(self, backbone: str, download_root: str | Path | None = None) -> VisionEncoder:
+        """See `EncoderFamily.load`."""
+        return load(backbone, download_root)
+
+    def from_state(self, state: Mapping[str, Tensor], backbone: str) -> VisionEncoder:
+        """See `EncoderFamily.from_state`; the name tells the architecture."""
+        return from_state(state, backbone)
+
+    def text_encoder(
+        self, backbone: str, device: str | torch.device, download_root: str | Path | None = None
+    ) -> EncodeSentences:
+        """See `EncoderFamily.text_encoder`."""
+        model, tokenize = load_text(backbone, download_root)
+        return sentence_encoder(model, tokenize, device)
+
+    def published(self, backbone: str) -> hub.HubWeights:
+        """See `HubFamily.published`."""
+        return _weights(backbone)

@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from episodes.errors import UsageError
-from fewshot.classifiers import maths
 
 DEFAULT_TEMPLATES: tuple[str, ...] = ("a photo of a {}.",)
 CLIP_TEMPLATES: tuple[str, ...] = (
@@ -67,5 +67,5 @@ def text_prototypes(
     """
     sentences = [sentence for group in class_prompts(class_names, templates) for sentence in group]
     parts = [encode_text(sentences[start : start + batch]).float() for start in range(0, len(sentences), batch)]
-    embedded = maths.unit(torch.cat(parts)).view(len(class_names), len(templates), -1)
-    return maths.unit(embedded.mean(1))
+    embedded = F.normalize(torch.cat(parts), dim=-1).view(len(class_names), len(templates), -1)
+    return F.normalize(embedded.mean(1), dim=-1)

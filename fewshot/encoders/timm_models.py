@@ -21,6 +21,7 @@ from episodes.errors import DataError, UsageError
 from fewshot.encoders import hub, timm_parts
 from fewshot.encoders.base import VisionEncoder
 from fewshot.encoders.weights import read_weights
+from fewshot.registry import ENCODERS
 
 PREFIX = "timm:"
 _FILES = ("model.safetensors", "pytorch_model.bin")
@@ -133,13 +134,6 @@ def from_state(state: Mapping[str, Tensor], backbone: str) -> TimmEncoder:
     return encoder
 
 
-def fetch(
-    backbone: str, download_root: str | Path | None = None, *, mirror: str | None = None, quiet: bool = False
-) -> Path:
-    """Download the weights; raises as `hub.fetch`, and UsageError where there is no such model."""
-    return hub.fetch(_weights(backbone), download_root, mirror=mirror, quiet=quiet)
-
-
 def load_tensors(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """`load_state_dict`, strictly, in float32.
 
@@ -214,3 +208,22 @@ def _wrap(model: Any, backbone: str) -> TimmEncoder:
 def _width(model: Any) -> int:
     """D: what is left where the classifier was."""
     return int(getattr(model, "head_hidden_size", None) or model.num_features)
+
+
+@ENCODERS.register("timm:<name>", "a model of timm, pictures only", position=4)
+class TimmFamily(hub.HubFamily):
+    """Every model of timm that can be cut into blocks."""
+
+    pictures_only = "timm's models have no text side, they know pictures only"
+
+    def load(self, backbone: str, download_root: str | Path | None = None) -> VisionEncoder:
+        """See `EncoderFamily.load`."""
+        return load(backbone, download_root)
+
+    def from_state(self, state: Mapping[str, Tensor], backbone: str) -> VisionEncoder:
+        """See `EncoderFamily.from_state`; the name tells the architecture."""
+        return from_state(state, backbone)
+
+    def published(self, backbone: str) -> hub.HubWeights:
+        """See `HubFamily.published`."""
+        return _weights(backbone)

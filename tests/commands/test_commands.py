@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from episodes import EpisodeSampler, evaluate, read_class_folders, read_task_directory, write_task_directory
-from fewshot.commands.cli import COMMANDS, main
+from fewshot.commands.cli import main
+from fewshot.registry import COMMANDS
 from tests.conftest import write_pictures
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -286,7 +287,7 @@ def test_missing_weights_name_the_download_command(
     assert "fewshot download --model_name ViT-B/32" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("command", ["", *COMMANDS.entries])
 def test_help_needs_neither_torch_nor_pandas(command: str) -> None:
     code = (
         "import sys\nfrom fewshot.commands.cli import main\n"

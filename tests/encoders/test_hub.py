@@ -119,17 +119,17 @@ def test_a_file_that_is_not_what_the_hub_says_is_deleted(
     server["files"][REPOSITORY, "model.safetensors"] = weights
     server["digest"] = "ab" * 32
     with pytest.raises(DataError, match="the hub says abab"):
-        timm_models.fetch("timm:test_vit", tmp_path, mirror=server["url"], quiet=True)
+        timm_models.TimmFamily().download("timm:test_vit", tmp_path, mirror=server["url"], quiet=True)
     with pytest.raises(DataError, match="fewshot download"):
         load_encoder("timm:test_vit", download_root=tmp_path)
     server["digest"] = None
-    path = timm_models.fetch("timm:test_vit", tmp_path, mirror=server["url"], quiet=True)
+    path = timm_models.TimmFamily().download("timm:test_vit", tmp_path, mirror=server["url"], quiet=True)
     assert path.read_bytes() == weights
 
 
 def test_a_repository_without_weights_is_told(server: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds none of model\.safetensors, pytorch_model\.bin"):
-        timm_models.fetch("timm:test_vit", tmp_path, mirror=server["url"], quiet=True)
+        timm_models.TimmFamily().download("timm:test_vit", tmp_path, mirror=server["url"], quiet=True)
 
 
 def test_a_server_that_refuses_says_what_to_do(server: dict[str, Any], tmp_path: Path) -> None:

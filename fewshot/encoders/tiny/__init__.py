@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 VOCABULARY = 49408
+STATISTICS = "statistics.safetensors"  # beside the weights: of its own training photographs
 ROWS, VALUES, DEFAULT = "token_embedding.rows", "token_embedding.values", "token_embedding.default"
 
-__all__ = ["DEFAULT", "ROWS", "VALUES", "VOCABULARY", "expand_state_dict", "weights_path"]
+__all__ = ["DEFAULT", "ROWS", "STATISTICS", "VALUES", "VOCABULARY", "expand_state_dict", "weights_path"]
 
 
 def weights_path() -> Path:
