@@ -24,6 +24,7 @@ from experiments.benchmarks.measure import Row, Side, in_turn, quotients
 from fewshot import Embeddings, FeatureScorer
 from fewshot.classifiers.base import Classifier
 from fewshot.classifiers.prototype import Prototype
+from fewshot.classifiers.tasks import TaskBatch
 
 _EASYFSL = {"SimpleShot": SimpleShot, "ProtoNet": PrototypicalNetworks}
 
@@ -50,16 +51,8 @@ class Contract:
     def __init__(self, classifier: Classifier) -> None:
         self._classifier = classifier
 
-    def __call__(
-        self,
-        support: Tensor,
-        support_labels: Tensor,
-        query: Tensor,
-        query_mask: Tensor,
-        n_way: int,
-        class_text: Tensor | None = None,
-    ) -> Tensor:
-        return self._classifier(support, support_labels, query, query_mask, n_way, class_text)
+    def __call__(self, tasks: TaskBatch) -> Tensor:
+        return self._classifier(tasks)
 
 
 def run(scratch: Path, quick: bool) -> list[Row]:

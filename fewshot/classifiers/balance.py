@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fewshot.classifiers import maths
+from fewshot.classifiers.tasks import TaskBatch
 
 FAR = 0.3
 """Share of the queries that would have to change class to make the classes even, from which on a task counts
@@ -45,20 +46,20 @@ class Balance:
         return self.distance > self.far
 
 
-def estimate_balance(support: Tensor, hot: Tensor, query: Tensor, query_mask: Tensor) -> Balance:
+def estimate_balance(tasks: TaskBatch) -> Balance:
     """Class proportions counted from the nearest prototype of each query, which assumes nothing about them."""
-    similarity = maths.cosines(query, maths.prototypes(support, hot))
+    similarity = maths.cosines(tasks.query, tasks.prototypes)
     top = similarity.amax(-1, keepdim=True)
     nearest = (similarity >= top - maths.TIE).to(similarity.dtype)  # a tie counts for all it ties
-    nearest = nearest / nearest.sum(-1, keepdim=True) * query_mask.unsqueeze(-1)
-    share = nearest.sum(1) / query_mask.sum(1, keepdim=True).clamp_min(1)
-    distance = (share - 1 / hot.shape[-1]).clamp_min(0).sum(-1)
-    return Balance(torch.where(query_mask.any(1), distance, torch.zeros_like(distance)))
+    nearest = nearest / nearest.sum(-1, keepdim=True) * tasks.query_mask.unsqueeze(-1)
+    share = nearest.sum(1) / tasks.query_mask.sum(1, keepdim=True).clamp_min(1)
+    distance = (share - 1 / tasks.n_way).clamp_min(0).sum(-1)
+    return Balance(torch.where(tasks.query_mask.any(1), distance, torch.zeros_like(distance)))
 
 
-def warn_if_unbalanced(name: str, support: Tensor, hot: Tensor, query: Tensor, query_mask: Tensor) -> None:
+def warn_if_unbalanced(name: str, tasks: TaskBatch) -> None:
     """One ``ImbalanceWarning`` for a batch in which more tasks look unbalanced than chance explains."""
-    balance = estimate_balance(support, hot, query, query_mask)
+    balance = estimate_balance(tasks)
     count = int(balance.unbalanced.sum())
     if count > ENOUGH * len(balance.distance):
         warnings.warn(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from episodes.errors import DataError
+from fewshot.classifiers.tasks import TaskBatch
 
 _PREFIX = "statistics."
 
@@ -25,24 +26,17 @@ class Classifier(Protocol):
         """True where a query's answer may depend on the other queries."""
         ...
 
-    def __call__(
-        self,
-        support: Tensor,
-        support_labels: Tensor,
-        query: Tensor,
-        query_mask: Tensor,
-        n_way: int,
-        class_text: Tensor | None = None,
-    ) -> Tensor:
+    def __call__(self, tasks: TaskBatch) -> Tensor:
         """Score every query of every task.
 
-        ``support`` (T, S, D) and ``support_labels`` (T, S) with -1 = padding; ``query`` (T, Q, D) and
-        ``query_mask`` (T, Q) bool, False = padding; ``class_text`` (T, N, D) embedded class names, or None.
-        Padded rows may hold any finite value. Every class needs at least one support picture (``DataError``
-        otherwise).
+        Args:
+            tasks: T padded tasks; what is padded must not change any answer.
 
-                Returns (T, Q, N) log-probabilities, float32; rows of padded queries are finite and mean
-                nothing.
+        Returns:
+            (T, Q, N) log-probabilities, float32; rows of padded queries are finite and mean nothing.
+
+        Raises:
+            DataError: a class has no support picture.
         """
         ...
 

@@ -17,30 +17,28 @@ from torch import Tensor
 
 from fewshot.classifiers import maths
 from fewshot.classifiers.balance import warn_if_unbalanced
+from fewshot.classifiers.tasks import TaskBatch
 from fewshot.registry import CLASSIFIERS
 
 
-def shift_to_support(support: Tensor, support_labels: Tensor, query: Tensor, query_mask: Tensor) -> Tensor:
-    """Queries (T, Q, D) moved so that their mean is the support's; padding has no say."""
-    of_support, of_query = (support_labels >= 0).to(support.dtype), query_mask.to(query.dtype)
-    target = maths.weighted_means(of_support.unsqueeze(-1), support)
-    source = torch.bmm(of_query.unsqueeze(1), query) / of_query.sum(1).clamp_min(1).view(-1, 1, 1)
-    return query + (target - source)
+def shift_to_support(tasks: TaskBatch) -> TaskBatch:
+    """Move the queries so that their mean is the support's; padding has no say."""
+    of_support, of_query = tasks.known.to(tasks.support.dtype), tasks.query_mask.to(tasks.query.dtype)
+    target = maths.weighted_means(of_support.unsqueeze(-1), tasks.support)
+    source = torch.bmm(of_query.unsqueeze(1), tasks.query) / of_query.sum(1).clamp_min(1).view(-1, 1, 1)
+    return tasks.replaced(tasks.support, tasks.query + (target - source))
 
 
-def rectified_prototypes(
-    support: Tensor, hot: Tensor, query: Tensor, query_mask: Tensor, sharpness: float, top: int | None
-) -> Tensor:
+def rectified_prototypes(shifted: TaskBatch, sharpness: float, top: int | None) -> Tensor:
     """Weighted class means (T, N, D) over support and pseudo-labelled queries, not normalised.
-
-    ``query`` has been shifted already.
 
     A query counts for the class whose prototype is closest, if among that class's ``top`` closest (None: all
     of them), with weight exp(``sharpness`` x cosine).
     """
-    anchors = maths.unit(maths.weighted_means(hot, support))
+    support, query, hot = shifted.support, shifted.query, shifted.membership
+    anchors = maths.unit(shifted.class_means)
     of_support, of_query = maths.cosines(support, anchors), maths.cosines(query, anchors)
-    chosen = maths.first_best(of_query) & query_mask.unsqueeze(-1)
+    chosen = maths.first_best(of_query) & shifted.query_mask.unsqueeze(-1)
     if top is not None and top < query.shape[1]:
         confidence = of_query.masked_fill(~chosen, -torch.inf)
         chosen &= confidence >= confidence.topk(top, dim=1).values[:, -1:]
@@ -62,19 +60,10 @@ class BDCSPN:
     top: int | None = 8  # the paper's Z
     transductive: ClassVar[bool] = True
 
-    def __call__(
-        self,
-        support: Tensor,
-        support_labels: Tensor,
-        query: Tensor,
-        query_mask: Tensor,
-        n_way: int,
-        class_text: Tensor | None = None,
-    ) -> Tensor:
+    def __call__(self, tasks: TaskBatch) -> Tensor:
         """See ``Classifier``; warns with ``ImbalanceWarning`` where the query classes look uneven."""
-        support, query = maths.unit(maths.working(support)), maths.unit(maths.working(query))
-        hot = maths.membership(support_labels, n_way, support)
-        warn_if_unbalanced("bdcspn", support, hot, query, query_mask)
-        query = shift_to_support(support, support_labels, query, query_mask)
-        anchors = rectified_prototypes(support, hot, query, query_mask, self.sharpness, self.top)
-        return maths.log_probabilities(self.scale * maths.cosines(query, maths.unit(anchors)))
+        tasks = tasks.unit()
+        warn_if_unbalanced("bdcspn", tasks)
+        shifted = shift_to_support(tasks)
+        anchors = rectified_prototypes(shifted, self.sharpness, self.top)
+        return maths.log_probabilities(self.scale * maths.cosines(shifted.query, maths.unit(anchors)))

@@ -80,13 +80,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         import torch
 
+        from fewshot.classifiers.tasks import TaskBatch
+
         query = torch.as_tensor(validate_data(self, X, dtype=np.float64, reset=False)).unsqueeze(0)
         support = torch.as_tensor(self.support_).unsqueeze(0)
         labels = torch.as_tensor(self.support_labels_).unsqueeze(0)
         text = None if self.class_text is None else torch.as_tensor(np.asarray(self.class_text)).unsqueeze(0)
         mask = torch.ones(query.shape[:2], dtype=torch.bool)
         with torch.no_grad():
-            answer = self._method(support, labels, query, mask, len(self.classes_), text)
+            answer = self._method(TaskBatch(support, labels, query, mask, len(self.classes_), text))
         made: NDArray[np.float64] = answer[0].double().log_softmax(-1).numpy()
         return made
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fewshot.classifiers import maths
 from fewshot.classifiers.base import Statistics
+from fewshot.classifiers.tasks import TaskBatch
 from fewshot.registry import CLASSIFIERS
 
 
@@ -60,19 +61,10 @@ class GaussianDiscriminant:
             raise ValueError(f"shrinkage must lie in [0, 1], got {shrinkage}")
         object.__setattr__(self, "precision", shrunk_precision(self.statistics.covariance, shrinkage))
 
-    def __call__(
-        self,
-        support: Tensor,
-        support_labels: Tensor,
-        query: Tensor,
-        query_mask: Tensor,
-        n_way: int,
-        class_text: Tensor | None = None,
-    ) -> Tensor:
+    def __call__(self, tasks: TaskBatch) -> Tensor:
         """See ``Classifier``; raises ``DataError`` where features are not as wide as the statistics."""
-        support, query = maths.working(support), maths.working(query)
+        query, means = tasks.query, tasks.class_means
         self.statistics.check_width(query.shape[-1])
-        means = maths.weighted_means(maths.membership(support_labels, n_way, support), support)
         origin = self.statistics.mean.to(query)
         # Relative to the training mean: the part all classes share would drown the differences in float32.
         weights = (means - origin) @ self.precision.to(query)

@@ -19,6 +19,7 @@ from torch import Tensor
 from fewshot.classifiers import maths
 from fewshot.classifiers.balance import warn_if_unbalanced
 from fewshot.classifiers.bdcspn import rectified_prototypes, shift_to_support
+from fewshot.classifiers.tasks import TaskBatch
 from fewshot.registry import CLASSIFIERS
 
 
@@ -38,23 +39,13 @@ class LaplacianShot:
     scale: float = 1.0
     transductive: ClassVar[bool] = True
 
-    def __call__(
-        self,
-        support: Tensor,
-        support_labels: Tensor,
-        query: Tensor,
-        query_mask: Tensor,
-        n_way: int,
-        class_text: Tensor | None = None,
-    ) -> Tensor:
+    def __call__(self, tasks: TaskBatch) -> Tensor:
         """See ``Classifier``; warns with ``ImbalanceWarning`` where the query classes look uneven."""
-        support, query = maths.unit(maths.working(support)), maths.unit(maths.working(query))
-        hot = maths.membership(support_labels, n_way, support)
-        warn_if_unbalanced("laplacianshot", support, hot, query, query_mask)
-        shifted = shift_to_support(support, support_labels, query, query_mask)
-        anchors = rectified_prototypes(support, hot, shifted, query_mask, self.sharpness, self.top)
-        closeness = -maths.squared_distances(query, anchors)
-        pull = self.regularisation * maths.neighbour_graph(query, query_mask, self.neighbours)
+        tasks = tasks.unit()
+        warn_if_unbalanced("laplacianshot", tasks)
+        anchors = rectified_prototypes(shift_to_support(tasks), self.sharpness, self.top)
+        closeness = -maths.squared_distances(tasks.query, anchors)
+        pull = self.regularisation * maths.neighbour_graph(tasks.query, tasks.query_mask, self.neighbours)
         logits = closeness
         for _ in range(self.steps):
             logits = closeness + torch.bmm(pull, maths.soft_assignments(logits))

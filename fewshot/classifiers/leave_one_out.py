@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fewshot.classifiers.base import Classifier
+from fewshot.classifiers.tasks import TaskBatch
 
 
 def leave_one_out_log_probabilities(
@@ -37,14 +38,15 @@ def leave_one_out_log_probabilities(
         tasks = len(rows)
         labels = support_labels.expand(tasks, -1).clone()
         labels[torch.arange(tasks, device=labels.device), rows] = -1
-        answers[rows] = classifier(
-            support.expand(tasks, -1, -1),
-            labels,
-            support[rows].unsqueeze(1),
-            torch.ones(tasks, 1, dtype=torch.bool, device=support.device),
-            n_way,
-            None if class_text is None else class_text.expand(tasks, -1, -1),
-        )[:, 0]
+        batch = TaskBatch(
+            support=support.expand(tasks, -1, -1),
+            support_labels=labels,
+            query=support[rows].unsqueeze(1),
+            query_mask=torch.ones(tasks, 1, dtype=torch.bool, device=support.device),
+            n_way=n_way,
+            class_text=None if class_text is None else class_text.expand(tasks, -1, -1),
+        )
+        answers[rows] = classifier(batch)[:, 0]
     return answers
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fewshot.classifiers import maths
 from fewshot.classifiers.span import Span, largest_eigenvalue_bound
+from fewshot.classifiers.tasks import TaskBatch
 from fewshot.registry import CLASSIFIERS
 
 
@@ -30,18 +31,9 @@ class LinearProbe:
     iterations: int = 30
     transductive: ClassVar[bool] = False
 
-    def __call__(
-        self,
-        support: Tensor,
-        support_labels: Tensor,
-        query: Tensor,
-        query_mask: Tensor,
-        n_way: int,
-        class_text: Tensor | None = None,
-    ) -> Tensor:
+    def __call__(self, tasks: TaskBatch) -> Tensor:
         """See ``Classifier``."""
-        support, query = maths.working(support), maths.working(query)
-        span = Span.of(support, support_labels, n_way)
+        span = Span.of(tasks)
         gram = span.gram()
         root = span.weights.sqrt()
         step = 4 * span.weights / largest_eigenvalue_bound(root.transpose(1, 2) * gram * root)
@@ -51,4 +43,4 @@ class LinearProbe:
         for _ in range(self.iterations):
             error = torch.bmm(coefficients, gram).softmax(1) - span.hot
             coefficients = coefficients - step * error
-        return maths.log_probabilities(span.scores(query, coefficients))
+        return maths.log_probabilities(span.scores(tasks.query, coefficients))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fewshot.classifiers import maths
 from fewshot.classifiers.span import Span
+from fewshot.classifiers.tasks import TaskBatch
 from fewshot.registry import CLASSIFIERS
 
 
@@ -33,21 +34,12 @@ class Logistic:
     scale: float = 1.0
     transductive: ClassVar[bool] = False
 
-    def __call__(
-        self,
-        support: Tensor,
-        support_labels: Tensor,
-        query: Tensor,
-        query_mask: Tensor,
-        n_way: int,
-        class_text: Tensor | None = None,
-    ) -> Tensor:
+    def __call__(self, tasks: TaskBatch) -> Tensor:
         """See ``Classifier``."""
-        support, query = maths.working(support), maths.working(query)
-        span = Span.of(support, support_labels, n_way)
+        span = Span.of(tasks)
         coefficients, intercept = self._solve(span)
         return maths.log_probabilities(
-            self.scale * (span.centred_scores(query, coefficients) + intercept.transpose(1, 2))
+            self.scale * (span.centred_scores(tasks.query, coefficients) + intercept.transpose(1, 2))
         )
 
     def _solve(self, span: Span) -> tuple[Tensor, Tensor]:

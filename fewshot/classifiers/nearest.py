@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fewshot.classifiers import maths
+from fewshot.classifiers.tasks import TaskBatch
 from fewshot.registry import CLASSIFIERS
 
 
@@ -23,21 +24,11 @@ class Nearest:
     scale: float = 10.0
     transductive: ClassVar[bool] = False
 
-    def __call__(
-        self,
-        support: Tensor,
-        support_labels: Tensor,
-        query: Tensor,
-        query_mask: Tensor,
-        n_way: int,
-        class_text: Tensor | None = None,
-    ) -> Tensor:
+    def __call__(self, tasks: TaskBatch) -> Tensor:
         """See ``Classifier``."""
-        support, query = maths.working(support), maths.working(query)
-        maths.membership(support_labels, n_way, support)  # for its check: a class without support has no neighbour
-        similarity = maths.cosines(query, maths.unit(support))
+        similarity = maths.cosines(tasks.query, maths.unit(tasks.support))
+        others = (tasks.membership == 0).transpose(1, 2)  # (T, N, S)
         best = [
-            similarity.masked_fill((support_labels != label).unsqueeze(1), -torch.inf).amax(-1)
-            for label in range(n_way)
+            similarity.masked_fill(others[:, label].unsqueeze(1), -torch.inf).amax(-1) for label in range(tasks.n_way)
         ]
         return maths.log_probabilities(self.scale * torch.stack(best, -1))

@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from fewshot.classifiers import maths
+from fewshot.classifiers.tasks import TaskBatch
 from fewshot.registry import CLASSIFIERS
 
 
@@ -30,19 +31,9 @@ class Prototype:
     metric: Literal["cosine", "euclidean"] = "cosine"
     transductive: ClassVar[bool] = False
 
-    def __call__(
-        self,
-        support: Tensor,
-        support_labels: Tensor,
-        query: Tensor,
-        query_mask: Tensor,
-        n_way: int,
-        class_text: Tensor | None = None,
-    ) -> Tensor:
-        """See ``Classifier``; ``query_mask`` and ``class_text`` are not looked at."""
-        support, query = maths.working(support), maths.working(query)
-        hot = maths.membership(support_labels, n_way, support)
+    def __call__(self, tasks: TaskBatch) -> Tensor:
+        """See ``Classifier``; the query mask and class names are not looked at."""
         if self.metric == "cosine":
-            return maths.log_probabilities(self.scale * maths.cosines(query, maths.prototypes(support, hot)))
-        distances = maths.squared_distances(query, maths.weighted_means(hot, support))
+            return maths.log_probabilities(self.scale * maths.cosines(tasks.query, tasks.prototypes))
+        distances = maths.squared_distances(tasks.query, tasks.class_means)
         return maths.log_probabilities(-0.5 * self.scale * distances)

@@ -19,17 +19,16 @@ from torch import Tensor
 
 from fewshot.classifiers import maths
 from fewshot.classifiers.balance import warn_if_unbalanced
+from fewshot.classifiers.tasks import TaskBatch
 from fewshot.registry import CLASSIFIERS
 
 
-def gaussian_like(
-    support: Tensor, query: Tensor, known: Tensor, query_mask: Tensor, power: float = 0.5
-) -> tuple[Tensor, Tensor]:
+def gaussian_like(tasks: TaskBatch, power: float = 0.5) -> TaskBatch:
     """Features (T, S, D) and (T, Q, D) to the ``power``, where none of the task's is negative.
 
-    Then to unit norm, support and queries each centred on their own mean, and to unit norm again. ``known``
-    (T, S), ``query_mask`` (T, Q): not padding.
+    Then to unit norm, support and queries each centred on their own mean, and to unit norm again.
     """
+    support, query, known, query_mask = tasks.support, tasks.query, tasks.known, tasks.query_mask
     negative = ((support < 0).any(-1) & known).any(1) | ((query < 0).any(-1) & query_mask).any(1)
     negative = negative.view(-1, 1, 1)
     made = []
@@ -38,7 +37,7 @@ def gaussian_like(
         weight = present.unsqueeze(1).to(features.dtype)
         mean = torch.bmm(weight, features) / weight.sum(-1, keepdim=True).clamp_min(1)
         made.append(maths.unit(features - mean))
-    return made[0], made[1]
+    return tasks.replaced(*made)
 
 
 def balanced_log_plan(
@@ -68,31 +67,22 @@ class PTMAP:
     scale: float = 1.0
     transductive: ClassVar[bool] = True
 
-    def __call__(
-        self,
-        support: Tensor,
-        support_labels: Tensor,
-        query: Tensor,
-        query_mask: Tensor,
-        n_way: int,
-        class_text: Tensor | None = None,
-    ) -> Tensor:
+    def __call__(self, tasks: TaskBatch) -> Tensor:
         """See ``Classifier``; warns with ``ImbalanceWarning`` where the query classes look uneven."""
-        support, query = maths.working(support), maths.working(query)
-        hot = maths.membership(support_labels, n_way, support)
-        warn_if_unbalanced("ptmap", support, hot, query, query_mask)
-        support, query = gaussian_like(support, query, support_labels >= 0, query_mask, self.power)
-        return maths.log_probabilities(self.scale * self._transport(support, hot, query, query_mask))
+        warn_if_unbalanced("ptmap", tasks)
+        return maths.log_probabilities(self.scale * self._transport(gaussian_like(tasks, self.power)))
 
-    def _transport(self, support: Tensor, hot: Tensor, query: Tensor, query_mask: Tensor) -> Tensor:
+    def _transport(self, tasks: TaskBatch) -> Tensor:
         """Log-plan (T, Q, N) from transformed features."""
-        n_way, floor = hot.shape[-1], torch.finfo(query.dtype).min / 4
-        query_mask = query_mask | ~query_mask.any(1, keepdim=True)  # a task without queries: its padding stands in
+        query, hot, n_way = tasks.query, tasks.membership, tasks.n_way
+        floor = torch.finfo(query.dtype).min / 4
+        query_mask = tasks.query_mask | ~tasks.query_mask.any(
+            1, keepdim=True
+        )  # a task without queries: its padding stands in
         log_rows = torch.zeros_like(query[..., :1]).masked_fill(~query_mask.unsqueeze(-1), floor)
         log_columns = (query_mask.sum(1).clamp_min(1).to(query.dtype) / n_way).log().view(-1, 1, 1)
         dual = torch.zeros_like(query[:, :1, :1]).expand(-1, 1, n_way)
-        centres = maths.weighted_means(hot, support)
-        known = torch.bmm(hot.transpose(1, 2), support)
+        centres, known = tasks.class_means, tasks.class_sums
         for step in range(self.steps + 1):
             logits = -self.regularisation * maths.squared_distances(query, centres)
             plan, dual = balanced_log_plan(logits, log_rows, log_columns, dual, self.rounds)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fewshot.classifiers import maths
 from fewshot.classifiers.span import Span
+from fewshot.classifiers.tasks import TaskBatch
 from fewshot.registry import CLASSIFIERS
 
 
@@ -30,22 +31,13 @@ class Ridge:
     scale: float = 10.0
     transductive: ClassVar[bool] = False
 
-    def __call__(
-        self,
-        support: Tensor,
-        support_labels: Tensor,
-        query: Tensor,
-        query_mask: Tensor,
-        n_way: int,
-        class_text: Tensor | None = None,
-    ) -> Tensor:
+    def __call__(self, tasks: TaskBatch) -> Tensor:
         """See ``Classifier``."""
-        support, query = maths.working(support), maths.working(query)
-        span = Span.of(support, support_labels, n_way)
+        span = Span.of(tasks)
         root = span.weights.sqrt()  # zero where padded: such a row leaves only the penalty on the diagonal
         system = root.transpose(1, 2) * span.centred_gram() * root
         system.diagonal(dim1=1, dim2=2).add_(self.penalty)
-        target = root * (span.hot - 1 / n_way)
+        target = root * (span.hot - 1 / tasks.n_way)
         solved = torch.cholesky_solve(target.transpose(1, 2), torch.linalg.cholesky(system))
         coefficients = root * solved.transpose(1, 2)
-        return maths.log_probabilities(self.scale * span.centred_scores(query, coefficients))
+        return maths.log_probabilities(self.scale * span.centred_scores(tasks.query, coefficients))

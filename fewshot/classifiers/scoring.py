@@ -18,6 +18,7 @@ from fewshot.classifiers import maths
 from fewshot.classifiers.base import Classifier
 from fewshot.classifiers.calibration import apply_temperature
 from fewshot.classifiers.prototype import Prototype
+from fewshot.classifiers.tasks import TaskBatch
 from fewshot.embedding.embed import Embeddings
 
 Floats = npt.NDArray[np.float32]
@@ -104,20 +105,21 @@ class FeatureScorer:
                 continue
             lookup = torch.full((n_way + 1,), -1, dtype=torch.int64, device=self._device)  # the last entry is for -1
             lookup[classes] = torch.arange(len(classes), device=self._device)
-            scored = self.classifier(
-                self._gather(support[members]),
-                lookup[labels[members]],
-                self._gather(query[members]),
-                mask[members],
-                len(classes),
-                self._text(batch, tasks[members.cpu().numpy()], classes),
+            part = TaskBatch(
+                support=self._gather(support[members]),
+                support_labels=lookup[labels[members]],
+                query=self._gather(query[members]),
+                query_mask=mask[members],
+                n_way=len(classes),
+                class_text=self._text(batch, tasks[members.cpu().numpy()], classes),
             )
+            scored = self.classifier(part)
             if len(members) == len(tasks) and len(classes) == n_way:
                 scores = scored.to(scores.dtype)
                 continue
-            part = scores[members]
-            part[..., classes] = scored.to(scores.dtype)
-            scores[members] = part
+            answers = scores[members]
+            answers[..., classes] = scored.to(scores.dtype)
+            scores[members] = answers
         unanswered = ~mask | ~present.any(1, keepdim=True)
         if bool(unanswered.any()):
             scores[unanswered] = float("nan")

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fewshot.classifiers import maths
 from fewshot.classifiers.base import Statistics
+from fewshot.classifiers.tasks import TaskBatch
 from fewshot.registry import CLASSIFIERS
 
 
@@ -29,19 +30,9 @@ class SimpleShot:
     transductive: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("statistics",)
 
-    def __call__(
-        self,
-        support: Tensor,
-        support_labels: Tensor,
-        query: Tensor,
-        query_mask: Tensor,
-        n_way: int,
-        class_text: Tensor | None = None,
-    ) -> Tensor:
+    def __call__(self, tasks: TaskBatch) -> Tensor:
         """See ``Classifier``; raises ``DataError`` where features are not as wide as the statistics."""
-        support, query = maths.working(support), maths.working(query)
-        self.statistics.check_width(query.shape[-1])
-        mean = self.statistics.mean.to(query)
-        support, query = support - mean, query - mean
-        anchors = maths.prototypes(support, maths.membership(support_labels, n_way, support))
-        return maths.log_probabilities(self.scale * maths.cosines(query, anchors))
+        self.statistics.check_width(tasks.query.shape[-1])
+        mean = self.statistics.mean.to(tasks.query)
+        tasks = tasks.replaced(tasks.support - mean, tasks.query - mean)
+        return maths.log_probabilities(self.scale * maths.cosines(tasks.query, tasks.prototypes))

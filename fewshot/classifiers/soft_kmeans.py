@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fewshot.classifiers import maths
+from fewshot.classifiers.tasks import TaskBatch
 from fewshot.registry import CLASSIFIERS
 
 
@@ -29,22 +30,12 @@ class SoftKMeans:
     steps: int = 10
     transductive: ClassVar[bool] = True
 
-    def __call__(
-        self,
-        support: Tensor,
-        support_labels: Tensor,
-        query: Tensor,
-        query_mask: Tensor,
-        n_way: int,
-        class_text: Tensor | None = None,
-    ) -> Tensor:
+    def __call__(self, tasks: TaskBatch) -> Tensor:
         """See ``Classifier``."""
-        support, query = maths.unit(maths.working(support)), maths.unit(maths.working(query))
-        support, query = maths.centre_on_task(support, query, support_labels >= 0, query_mask)
-        present = query_mask.unsqueeze(-1).to(query.dtype)
-        fixed = torch.bmm(maths.membership(support_labels, n_way, support).transpose(1, 2), support)
+        tasks = tasks.centred()
+        query, fixed = tasks.query, tasks.class_sums
         anchors = maths.unit(fixed)
         for _ in range(self.steps):
-            assigned = maths.soft_assignments(self.scale * maths.products(query, anchors)) * present
+            assigned = maths.soft_assignments(self.scale * maths.products(query, anchors)) * tasks.asked
             anchors = maths.unit(fixed + torch.bmm(assigned.transpose(1, 2), query))
         return maths.log_probabilities(self.scale * maths.products(query, anchors))

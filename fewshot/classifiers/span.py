@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fewshot.classifiers import maths
+from fewshot.classifiers.tasks import TaskBatch
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,11 +25,11 @@ class Span:
     weights: Tensor  # (T, 1, S): 1 / (N x shots of the class), zero where padded; sums to one
 
     @classmethod
-    def of(cls, support: Tensor, support_labels: Tensor, n_way: int) -> Span:
-        """Of ``support`` (T, S, D) with labels (T, S)."""
-        hot = maths.membership(support_labels, n_way, support).transpose(1, 2).contiguous()
-        weights = (hot / (n_way * hot.sum(-1, keepdim=True))).sum(1, keepdim=True)
-        return cls(maths.unit(support), hot, weights)
+    def of(cls, tasks: TaskBatch) -> Span:
+        """Take the support sets of a batch of tasks."""
+        hot = tasks.membership.transpose(1, 2).contiguous()
+        weights = (hot / (tasks.n_way * hot.sum(-1, keepdim=True))).sum(1, keepdim=True)
+        return cls(maths.unit(tasks.support), hot, weights)
 
     def gram(self) -> Tensor:
         """Inner products (T, S, S) of the unit features."""

@@ -16,12 +16,13 @@ from torch import Tensor
 
 from episodes.errors import UsageError
 from fewshot.classifiers import maths
+from fewshot.classifiers.tasks import TaskBatch
 from fewshot.registry import CLASSIFIERS
 
 
-def _require_text(name: str, class_text: Tensor | None, query: Tensor, n_way: int) -> Tensor:
+def _require_text(name: str, tasks: TaskBatch) -> Tensor:
     """``class_text`` as unit vectors like the queries; ``UsageError`` where missing or misshapen."""
-    expected = (len(query), n_way, query.shape[-1])
+    class_text, expected = tasks.class_text, (len(tasks.query), tasks.n_way, tasks.query.shape[-1])
     if class_text is None:
         raise UsageError(
             f"classifier {name!r} compares pictures with class names, and there are none: it needs class folders with "
@@ -29,7 +30,7 @@ def _require_text(name: str, class_text: Tensor | None, query: Tensor, n_way: in
         )
     if tuple(class_text.shape) != expected:
         raise UsageError(f"class_text must be (tasks, ways, width) = {expected}, found {tuple(class_text.shape)}")
-    return maths.unit(class_text.to(query))
+    return maths.unit(class_text.to(tasks.query))
 
 
 def binomial_tail(successes: Tensor, trials: Tensor, chance: float) -> Tensor:
@@ -45,9 +46,7 @@ def binomial_tail(successes: Tensor, trials: Tensor, chance: float) -> Tensor:
     return (terms * counted).sum(-1).clamp_max(1)
 
 
-def names_help(
-    support: Tensor, support_labels: Tensor, class_text: Tensor, n_way: int, significance: float = 0.05
-) -> Tensor:
+def names_help(tasks: TaskBatch, class_text: Tensor, significance: float = 0.05) -> Tensor:
     """(T,) bool: zero-shot accuracy on the support set is above chance, by its exact binomial lower bound.
 
     The Clopper-Pearson lower bound at level ``significance`` exceeds 1/N exactly where guessing would be
@@ -58,8 +57,8 @@ def names_help(
 
     ``class_text`` must have unit norm.
     """
-    chosen = maths.first_best(maths.cosines(support, class_text)).to(support.dtype)
-    hot = maths.membership(support_labels, n_way, support)
+    chosen = maths.first_best(maths.cosines(tasks.support, class_text)).to(tasks.support.dtype)
+    hot, n_way = tasks.membership, tasks.n_way
     right = ((chosen * hot).sum(1) / hot.sum(1)).sum(-1).double()  # (T,) classes' accuracies summed: of N, not whole
     trials = torch.full_like(right, n_way, dtype=torch.int64)
     whole = (right + 1e-6).floor()
@@ -80,19 +79,9 @@ class ZeroShot:
     transductive: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("text",)
 
-    def __call__(
-        self,
-        support: Tensor,
-        support_labels: Tensor,
-        query: Tensor,
-        query_mask: Tensor,
-        n_way: int,
-        class_text: Tensor | None = None,
-    ) -> Tensor:
+    def __call__(self, tasks: TaskBatch) -> Tensor:
         """See ``Classifier``; raises ``UsageError`` without ``class_text``."""
-        query = maths.working(query)
-        text = _require_text("zero-shot", class_text, query, n_way)
-        return maths.log_probabilities(self.scale * maths.cosines(query, text))
+        return maths.log_probabilities(self.scale * maths.cosines(tasks.query, _require_text("zero-shot", tasks)))
 
 
 @CLASSIFIERS.register("text-blend", "prototypes blended with class names", position=17)
@@ -106,20 +95,10 @@ class TextBlend:
     transductive: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("text",)
 
-    def __call__(
-        self,
-        support: Tensor,
-        support_labels: Tensor,
-        query: Tensor,
-        query_mask: Tensor,
-        n_way: int,
-        class_text: Tensor | None = None,
-    ) -> Tensor:
+    def __call__(self, tasks: TaskBatch) -> Tensor:
         """See ``Classifier``; raises ``UsageError`` without ``class_text``."""
-        support, query = maths.working(support), maths.working(query)
-        text = _require_text("text-blend", class_text, query, n_way)
-        visual = maths.prototypes(support, maths.membership(support_labels, n_way, support))
-        use = names_help(support, support_labels, text, n_way, self.significance).view(-1, 1, 1)
+        text, visual = _require_text("text-blend", tasks), tasks.prototypes
+        use = names_help(tasks, text, self.significance).view(-1, 1, 1)
         blend = maths.unit((1 - self.text_share) * visual + self.text_share * text)
         anchors = torch.where(use, blend, visual)
-        return maths.log_probabilities(self.scale * maths.cosines(query, anchors))
+        return maths.log_probabilities(self.scale * maths.cosines(tasks.query, anchors))

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fewshot.classifiers import maths
 from fewshot.classifiers.balance import warn_if_unbalanced
+from fewshot.classifiers.tasks import TaskBatch
 from fewshot.registry import CLASSIFIERS
 
 
@@ -53,39 +54,29 @@ class _InformationMaximisation:
         """The entropies' order for each task (T, 1, 1), None for Shannon's."""
         return None
 
-    def __call__(
-        self,
-        support: Tensor,
-        support_labels: Tensor,
-        query: Tensor,
-        query_mask: Tensor,
-        n_way: int,
-        class_text: Tensor | None = None,
-    ) -> Tensor:
+    def __call__(self, tasks: TaskBatch) -> Tensor:
         """See ``Classifier``."""
-        support, query = maths.unit(maths.working(support)), maths.unit(maths.working(query))
-        hot = maths.membership(support_labels, n_way, support)
+        tasks = tasks.unit()
         # Distances do not change when everything moves by the support's mean, and rounding becomes far
         # smaller: where all pictures are alike, gradients are then truly zero and Adam does not make steps
         # out of nothing.
-        origin = maths.weighted_means(hot.sum(-1, keepdim=True), support)
-        support, query = support - origin, query - origin
-        weights = self._tune(support, hot, query, query_mask)
-        return maths.log_probabilities(self._logits(query, weights))
+        origin = maths.weighted_means(tasks.membership.sum(-1, keepdim=True), tasks.support)
+        tasks = tasks.replaced(tasks.support - origin, tasks.query - origin)
+        return maths.log_probabilities(self._logits(tasks.query, self._tune(tasks)))
 
     def _logits(self, features: Tensor, weights: Tensor) -> Tensor:
         """-tau/2 |f - w|^2 without its part that is the same for all classes."""
         return self.scale * (maths.products(features, weights) - 0.5 * weights.square().sum(-1).unsqueeze(1))
 
-    def _tune(self, support: Tensor, hot: Tensor, query: Tensor, query_mask: Tensor) -> Tensor:
+    def _tune(self, tasks: TaskBatch) -> Tensor:
         """Class weights (T, N, D), started at the class means."""
+        support, query, hot = tasks.support, tasks.query, tasks.membership
         alpha = self._alpha(hot)
         present = hot.sum(-1, keepdim=True)
         support_share = self.support_weight * present / present.sum(1, keepdim=True)
-        query_share = query_mask.unsqueeze(-1).to(query.dtype)
-        query_share = query_share / query_share.sum(1, keepdim=True).clamp_min(1)
+        query_share = tasks.asked / tasks.asked.sum(1, keepdim=True).clamp_min(1)
         features = torch.cat([support, query], 1)
-        weights, n_support = maths.weighted_means(hot, support), support.shape[1]
+        weights, n_support = tasks.class_means, support.shape[1]
         adam = _Adam(weights, self.learning_rate)
         for _ in range(self.steps):
             p = maths.soft_assignments(self._logits(features, weights))
@@ -103,9 +94,9 @@ class _InformationMaximisation:
 class TIM(_InformationMaximisation):
     """TIM with gradient descent; takes the classes for balanced, and warns where they do not look it."""
 
-    def _tune(self, support: Tensor, hot: Tensor, query: Tensor, query_mask: Tensor) -> Tensor:
-        warn_if_unbalanced("tim", support, hot, query, query_mask)
-        return super()._tune(support, hot, query, query_mask)
+    def _tune(self, tasks: TaskBatch) -> Tensor:
+        warn_if_unbalanced("tim", tasks)
+        return super()._tune(tasks)
 
 
 @CLASSIFIERS.register("alpha-tim", "transductive: confident answers, any balance", position=13)

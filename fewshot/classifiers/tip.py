@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fewshot.classifiers import maths
+from fewshot.classifiers.tasks import TaskBatch
 from fewshot.registry import CLASSIFIERS
 
 
@@ -29,21 +30,11 @@ class TipCache:
     scale: float = 1.0
     transductive: ClassVar[bool] = False
 
-    def __call__(
-        self,
-        support: Tensor,
-        support_labels: Tensor,
-        query: Tensor,
-        query_mask: Tensor,
-        n_way: int,
-        class_text: Tensor | None = None,
-    ) -> Tensor:
+    def __call__(self, tasks: TaskBatch) -> Tensor:
         """See ``Classifier``."""
-        support, query = maths.working(support), maths.working(query)
-        hot = maths.membership(support_labels, n_way, support)
-        exponents = self.beta * maths.cosines(query, maths.unit(support))
-        padding = (support_labels < 0).unsqueeze(1)
-        exponents = exponents.masked_fill(padding, -torch.inf)
+        hot = tasks.membership
+        exponents = self.beta * maths.cosines(tasks.query, maths.unit(tasks.support))
+        exponents = exponents.masked_fill(~tasks.known.unsqueeze(1), -torch.inf)
         loudest = exponents.amax(-1, keepdim=True)  # keeps the sum within range whatever beta is
         affinity = maths.products((exponents - loudest).exp(), (hot / hot.sum(1, keepdim=True)).transpose(1, 2))
         return maths.log_probabilities(self.scale * affinity.clamp_min(torch.finfo(affinity.dtype).tiny).log())

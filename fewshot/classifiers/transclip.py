@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fewshot.classifiers import maths
+from fewshot.classifiers.tasks import TaskBatch
 from fewshot.registry import CLASSIFIERS
 
 
@@ -38,23 +39,13 @@ class TransCLIP:
     rounds: int = 5  # updates of the assignments in each step
     transductive: ClassVar[bool] = True
 
-    def __call__(
-        self,
-        support: Tensor,
-        support_labels: Tensor,
-        query: Tensor,
-        query_mask: Tensor,
-        n_way: int,
-        class_text: Tensor | None = None,
-    ) -> Tensor:
+    def __call__(self, tasks: TaskBatch) -> Tensor:
         """See ``Classifier``."""
-        support, query = maths.unit(maths.working(support)), maths.unit(maths.working(query))
-        support, query = maths.centre_on_task(support, query, support_labels >= 0, query_mask)
-        hot = maths.membership(support_labels, n_way, support)
-        present = query_mask.unsqueeze(-1).to(query.dtype)
-        means = maths.prototypes(support, hot)
+        tasks = tasks.centred()
+        support, query, hot, present = tasks.support, tasks.query, tasks.membership, tasks.asked
+        means = tasks.prototypes
         prior = self.trust * (self.scale * maths.products(query, means)).log_softmax(-1)
-        graph, from_support = self._neighbours(support, support_labels >= 0, query, query_mask)
+        graph, from_support = self._neighbours(tasks)
         prior = prior + torch.bmm(from_support, hot)
         precision = torch.full_like(query[:, :1], query.shape[-1])
         logits = prior
@@ -71,10 +62,11 @@ class TransCLIP:
                 means, precision = self._update(support, weight_s, query, weight_q * assigned)
         return maths.log_probabilities(logits)
 
-    def _neighbours(self, support: Tensor, known: Tensor, query: Tensor, query_mask: Tensor) -> tuple[Tensor, Tensor]:
+    def _neighbours(self, tasks: TaskBatch) -> tuple[Tensor, Tensor]:
         """Cosines with nearest pictures, averaged over both ways: (T, Q, Q) and to the support (T, Q, S)."""
-        n = query.shape[1]
-        everything, present = torch.cat([query, support], 1), torch.cat([query_mask, known], 1)
+        n = tasks.query.shape[1]
+        everything = torch.cat([tasks.query, tasks.support], 1)
+        present = torch.cat([tasks.query_mask, tasks.known], 1)
         graph = maths.neighbour_graph(everything, present, self.neighbours)
         similarity = torch.bmm(everything, everything.transpose(1, 2)).clamp_min(0)
         graph = graph * similarity

@@ -17,6 +17,7 @@ from episodes import Episode
 from fewshot.classifiers.balance import ImbalanceWarning
 from fewshot.classifiers.base import Classifier
 from fewshot.classifiers.leave_one_out import leave_one_out_log_probabilities
+from fewshot.classifiers.tasks import TaskBatch
 from fewshot.embedding.embed import Embeddings
 
 _NORMAL_975 = 1.959963984540054
@@ -117,14 +118,15 @@ def leave_one_of_each_out(
     with warnings.catch_warnings():
         # It warns about the queries themselves; a handful of support pictures would only add noise to that.
         warnings.simplefilter("ignore", ImbalanceWarning)
-        scores = classifier(
-            support.expand(folds, -1, -1),
-            labels.masked_fill(asked, -1),
-            support[query],
-            mask,
-            n_way,
-            None if class_text is None else class_text.expand(folds, -1, -1),
+        batch = TaskBatch(
+            support=support.expand(folds, -1, -1),
+            support_labels=labels.masked_fill(asked, -1),
+            query=support[query],
+            query_mask=mask,
+            n_way=n_way,
+            class_text=None if class_text is None else class_text.expand(folds, -1, -1),
         )
+        scores = classifier(batch)
     answers = torch.full((len(support), n_way), torch.nan)
     answers[query[mask]] = scores[mask]
     return answers

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fewshot.classifiers.base import Statistics, class_statistics
+from fewshot.classifiers.tasks import TaskBatch
 
 WIDTH = 48
 
@@ -27,6 +28,11 @@ class Tasks:
     n_way: int
     truth: Tensor
     class_text: Tensor
+
+    def batch(self, **changes: object) -> TaskBatch:
+        """As a classifier takes them, with some fields replaced."""
+        names = ("support", "support_labels", "query", "query_mask", "n_way", "class_text")
+        return TaskBatch(**{name: changes.get(name, getattr(self, name)) for name in names})
 
     def to(self, dtype: torch.dtype) -> Tasks:
         return Tasks(

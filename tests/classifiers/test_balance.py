@@ -10,7 +10,6 @@ import torch
 
 from fewshot.classifiers import TRANSDUCTIVE, build_classifier
 from fewshot.classifiers.balance import ImbalanceWarning, estimate_balance
-from fewshot.classifiers.maths import membership
 
 ASSUME_BALANCE = ("bdcspn", "laplacianshot", "tim", "ptmap")
 
@@ -18,7 +17,7 @@ ASSUME_BALANCE = ("bdcspn", "laplacianshot", "tim", "ptmap")
 def _messages(name: str, t, mask: torch.Tensor) -> list[str]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        build_classifier(name)(t.support, t.support_labels, t.query, mask, t.n_way)
+        build_classifier(name)(t.batch(query_mask=mask))
     return [str(w.message) for w in caught if issubclass(w.category, ImbalanceWarning)]
 
 
@@ -48,7 +47,7 @@ def test_the_estimate_is_the_distance_from_uniform(tasks: Callable) -> None:
     t = tasks(1, 4, 5, 10, spread=0.01)
     mask = t.query_mask.clone()
     mask[0, 20:] = False  # two of four classes: half of the queries would have to move
-    balance = estimate_balance(t.support, membership(t.support_labels, 4, t.support), t.query, mask)
+    balance = estimate_balance(t.batch(query_mask=mask))
     assert float(balance.distance) == pytest.approx(0.5)
-    nothing = estimate_balance(t.support, membership(t.support_labels, 4, t.support), t.query, mask & False)
+    nothing = estimate_balance(t.batch(query_mask=mask & False))
     assert float(nothing.distance) == 0.0

@@ -25,7 +25,7 @@ from fewshot.classifiers.transclip import TransCLIP
 def _ask(classifier, t) -> torch.Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return classifier(t.support, t.support_labels, t.query, t.query_mask, t.n_way)
+        return classifier(t.batch(class_text=None))
 
 
 def _near(ours: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-4) -> None:
@@ -183,7 +183,7 @@ def test_the_power_transform_is_for_features_without_negative_values(tasks: Call
     t = tasks(2, 3, 2, 4)
     support, query = t.support.clone(), t.query.clone()
     support[0], query[0] = support[0].abs(), query[0].abs()  # the first task's came out of a relu, the second's not
-    made, _ = gaussian_like(support, query, t.support_labels >= 0, t.query_mask)
+    made = gaussian_like(t.batch(support=support, query=query)).support
     for i, f in enumerate((support[0].sqrt(), support[1])):
         f = normalize(f, dim=1)
         torch.testing.assert_close(made[i], normalize(f - f.mean(0), dim=1), atol=1e-6, rtol=0)

@@ -45,7 +45,7 @@ def t(tasks: Callable, request: pytest.FixtureRequest):
 
 def _ask(classifier, t, support=None, query=None):
     support, query = t.support if support is None else support, t.query if query is None else query
-    return classifier(support, t.support_labels, query, t.query_mask, t.n_way)
+    return classifier(t.batch(support=support, query=query, class_text=None))
 
 
 def _accuracy(log_probabilities, t) -> float:
@@ -68,7 +68,7 @@ def test_simpleshot(t, statistics) -> None:
 
 def test_bdcspn(t) -> None:
     """On queries shifted beforehand: easyfsl forgets the shift after using it for the prototypes."""
-    shifted = shift_to_support(t.support, t.support_labels, t.query, t.query_mask)
+    shifted = shift_to_support(t.batch()).query
     ours = _ask(BDCSPN(sharpness=1.0, top=None), t)
     assert _agreement(ours, methods.BDCSPN, t, query=shifted) >= 0.99
 
@@ -101,7 +101,8 @@ def test_tim_as_easyfsl_has_it(t) -> None:
 
 
 def test_ptmap(t) -> None:
-    support, query = gaussian_like(t.support, t.query, t.support_labels >= 0, t.query_mask)
+    made = gaussian_like(t.batch())
+    support, query = made.support, made.query
 
     class Transport(methods.PTMAP):  # type: ignore[misc]
         """easyfsl's, without its relu, on features that have been transformed already."""

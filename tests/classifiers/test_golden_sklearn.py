@@ -18,6 +18,7 @@ from fewshot.classifiers.logistic import Logistic
 from fewshot.classifiers.nearest import Nearest
 from fewshot.classifiers.prototype import Prototype
 from fewshot.classifiers.ridge import Ridge
+from fewshot.classifiers.tasks import TaskBatch
 
 
 def _arrays(t, i):
@@ -34,7 +35,7 @@ def _unequal(t):
 @pytest.mark.parametrize("shots", [1, 5])
 def test_euclidean_prototype_is_nearest_centroid(tasks: Callable, shots: int) -> None:
     t = tasks(30, 5, shots, 15, spread=0.3)
-    ours = Prototype(metric="euclidean")(t.support, t.support_labels, t.query, t.query_mask, 5).argmax(-1)
+    ours = Prototype(metric="euclidean")(t.batch()).argmax(-1)
     for i in range(30):
         x, y, q = _arrays(t, i)
         assert (NearestCentroid().fit(x, y).predict(q) == ours[i].numpy()).all()
@@ -43,7 +44,7 @@ def test_euclidean_prototype_is_nearest_centroid(tasks: Callable, shots: int) ->
 def test_cosine_prototype_is_nearest_centroid_of_unit_vectors(tasks: Callable) -> None:
     """On the sphere the closest unit-norm centroid is the one with the largest cosine."""
     t = tasks(30, 5, 5, 15, spread=0.3)
-    ours = Prototype()(t.support * 3, t.support_labels, t.query * 0.1, t.query_mask, 5).argmax(-1)
+    ours = Prototype()(t.batch(support=t.support * 3, query=t.query * 0.1)).argmax(-1)
     for i in range(30):
         x, y, q = _arrays(t, i)
         reference = NearestCentroid().fit(x, y)
@@ -59,7 +60,7 @@ def test_gda_is_linear_discriminant_analysis(tasks: Callable, shrinkage: float) 
         x, y, q = _arrays(t, i)
         statistics = class_statistics(t.support[i].double(), t.support_labels[i])
         ours = GaussianDiscriminant(statistics, shrinkage=shrinkage, scale=1.0)(
-            t.support[i : i + 1], t.support_labels[i : i + 1], t.query[i : i + 1], t.query_mask[i : i + 1], 4
+            TaskBatch(t.support[i : i + 1], t.support_labels[i : i + 1], t.query[i : i + 1], t.query_mask[i : i + 1], 4)
         )[0]
         reference = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage, priors=np.full(4, 0.25)).fit(x, y)
         np.testing.assert_allclose(ours.exp().numpy(), reference.predict_proba(q), atol=2e-3)
@@ -81,7 +82,7 @@ def test_gda_shrinks_as_the_paper_says() -> None:
 def test_gda_tells_classes_apart_at_one_shot(tasks: Callable, statistics) -> None:
     """The paper's own covariance is zero there, and every class ties."""
     t = tasks(200, 5, 1, 15, spread=0.2)
-    arguments = (t.support, t.support_labels, t.query, t.query_mask, 5)
+    arguments = (t.batch(),)
     accuracy = (GaussianDiscriminant(statistics)(*arguments).argmax(-1) == t.truth).float().mean()
     baseline = (Prototype(metric="euclidean")(*arguments).argmax(-1) == t.truth).float().mean()
     assert accuracy > baseline > 0.3
@@ -96,7 +97,9 @@ def test_precision_of_nothing_is_the_identity() -> None:
 def test_logistic_is_logistic_regression(tasks: Callable, strength: float, shots: int) -> None:
     t = tasks(10, 5, shots, 15, spread=0.3)
     support, labels = (t.support, t.support_labels) if shots == 1 else _unequal(t)
-    ours = Logistic(C=strength, iterations=40 if strength <= 10 else 150)(support, labels, t.query, t.query_mask, 5)
+    ours = Logistic(C=strength, iterations=40 if strength <= 10 else 150)(
+        TaskBatch(support, labels, t.query, t.query_mask, 5)
+    )
     for i in range(10):
         reference = LogisticRegression(C=strength, class_weight="balanced", tol=1e-8, max_iter=5000)
         reference.fit(support[i].double().numpy(), labels[i].numpy())
@@ -109,7 +112,7 @@ def test_logistic_is_logistic_regression(tasks: Callable, strength: float, shots
 def test_ridge_is_weighted_ridge_regression(tasks: Callable, penalty: float) -> None:
     t = tasks(10, 5, 5, 15, spread=0.3)
     support, labels = _unequal(t)
-    ours = Ridge(penalty=penalty, scale=1.0)(support, labels, t.query, t.query_mask, 5)
+    ours = Ridge(penalty=penalty, scale=1.0)(TaskBatch(support, labels, t.query, t.query_mask, 5))
     for i in range(10):
         y = labels[i].numpy()
         weights = 1 / (5 * np.bincount(y)[y])
@@ -121,7 +124,7 @@ def test_ridge_is_weighted_ridge_regression(tasks: Callable, penalty: float) -> 
 
 def test_nearest_is_one_nearest_neighbour(tasks: Callable) -> None:
     t = tasks(20, 5, 5, 15, spread=0.3)
-    ours = Nearest()(t.support, t.support_labels, t.query, t.query_mask, 5).argmax(-1)
+    ours = Nearest()(t.batch()).argmax(-1)
     for i in range(20):
         x, y, q = _arrays(t, i)
         assert (KNeighborsClassifier(1, metric="cosine").fit(x, y).predict(q) == ours[i].numpy()).all()

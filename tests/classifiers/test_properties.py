@@ -14,6 +14,7 @@ from torch import Tensor
 from episodes.errors import DataError
 from fewshot.classifiers import CLASSIFIER_NAMES, TRANSDUCTIVE, build_classifier
 from fewshot.classifiers.balance import ImbalanceWarning
+from fewshot.classifiers.tasks import TaskBatch
 
 INDUCTIVE_NAMES = tuple(name for name in CLASSIFIER_NAMES if name not in TRANSDUCTIVE)
 # Averages over iterations of sums taken in another order: looser than one formula, far tighter than what
@@ -39,8 +40,7 @@ def inductive(request: pytest.FixtureRequest, statistics):
 
 
 def _ask(classifier, t, **changes) -> Tensor:
-    names = ("support", "support_labels", "query", "query_mask", "n_way", "class_text")
-    return classifier(*(changes.get(name, getattr(t, name)) for name in names))
+    return classifier(t.batch(**changes))
 
 
 def _same(a: Tensor, b: Tensor) -> None:
@@ -168,7 +168,7 @@ def test_unequal_shots_within_one_batch(classifier, tasks: Callable) -> None:
     labels = torch.cat([five.support_labels, torch.nn.functional.pad(one.support_labels, (0, 16), value=-1)])
     query, mask = torch.cat([five.query, one.query]), torch.cat([five.query_mask, one.query_mask])
     text = torch.cat([five.class_text, one.class_text])
-    both = classifier(support, labels, query, mask, 4, text)
+    both = classifier(TaskBatch(support, labels, query, mask, 4, text))
     _same(both[:1], _ask(classifier, five))
     _same(both[1:], _ask(classifier, one))
 
@@ -230,7 +230,7 @@ def test_all_pictures_alike_is_a_tie_and_the_first_class_wins(
     support = torch.full((1, labels.shape[1], width), value)
     query, mask = torch.full((1, 7, width), value), torch.ones(1, 7, dtype=torch.bool)
     text = torch.ones(1, 4, width)
-    answer = classifier(support, labels, query, mask, 4, text)
+    answer = classifier(TaskBatch(support, labels, query, mask, 4, text))
     torch.testing.assert_close(answer, torch.full((1, 7, 4), 0.25).log(), atol=1e-5, rtol=0)
     assert bool((answer.argmax(-1) == 0).all())
 

@@ -79,4 +79,4 @@ def test_statistics_of_another_encoder_are_refused(name: str, tasks) -> None:
     t = tasks(1, 2, 1, 1)
     other = Statistics(torch.zeros(7), torch.eye(7), 10)
     with pytest.raises(DataError, match="width 7, these have 48"):
-        build_classifier(name, statistics=other)(t.support, t.support_labels, t.query, t.query_mask, 2)
+        build_classifier(name, statistics=other)(t.batch())

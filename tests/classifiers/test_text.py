@@ -16,7 +16,7 @@ from fewshot.encoders.prompts import CLIP_TEMPLATES, class_prompts, readable_nam
 
 
 def _ask(classifier, t, text) -> torch.Tensor:
-    return classifier(t.support, t.support_labels, t.query, t.query_mask, t.n_way, text)
+    return classifier(t.batch(class_text=text))
 
 
 def _noise(like: torch.Tensor, seed: int = 77) -> torch.Tensor:
@@ -59,7 +59,7 @@ def test_meaningless_names_do_no_harm(tasks: Callable) -> None:
     """
     t = tasks(400, 5, 5, 15, spread=0.1)
     text = _noise(t.class_text)
-    opened = names_help(t.support, t.support_labels, text, 5)
+    opened = names_help(t.batch(), text)
     assert float(opened.float().mean()) <= 0.07
     shut = ~opened
     assert torch.equal(_ask(TextBlend(), t, text)[shut], _ask(Prototype(), t, None)[shut])
@@ -72,19 +72,19 @@ def test_the_gate_counts_classes(tasks: Callable) -> None:
     """Names shuffled among the classes: open with all or four of five in place, shut with three and fewer."""
     t = tasks(1, 5, 4, 1, spread=0.02)
     for order, expected in (([0, 1, 2, 3, 4], True), ([0, 1, 2, 4, 3], False), ([1, 0, 2, 4, 3], False)):
-        assert names_help(t.support, t.support_labels, t.class_text[:, order], 5).tolist() == [expected]
+        assert names_help(t.batch(), t.class_text[:, order]).tolist() == [expected]
     # One class's pictures are split between two names: 4 + 1/4 of 5 classes
     support = t.support.clone()
     support[0, :3] = t.support[0, 4:7]
-    assert names_help(support, t.support_labels, t.class_text, 5).tolist() == [True]
+    assert names_help(t.batch(support=support), t.class_text).tolist() == [True]
     two = tasks(1, 2, 10, 1, spread=0.02)
-    assert names_help(two.support, two.support_labels, two.class_text, 2).tolist() == [False]
+    assert names_help(two.batch(), two.class_text).tolist() == [False]
 
 
 def test_the_gate_opens_for_each_task_by_itself(tasks: Callable) -> None:
     t = tasks(6, 5, 5, 3, spread=0.05)
     text = torch.cat([t.class_text[:3], _noise(t.class_text[3:], seed=78)])
-    assert names_help(t.support, t.support_labels, text, 5).tolist() == [True] * 3 + [False] * 3
+    assert names_help(t.batch(), text).tolist() == [True] * 3 + [False] * 3
 
 
 def test_missing_or_misshapen_names_are_refused(tasks: Callable) -> None:

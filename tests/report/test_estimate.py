@@ -14,6 +14,7 @@ from torch import Tensor
 from episodes import Episode
 from fewshot.classifiers import TRANSDUCTIVE, build_classifier
 from fewshot.classifiers.leave_one_out import leave_one_out_accuracy
+from fewshot.classifiers.tasks import TaskBatch
 from fewshot.embedding.embed import Embeddings
 from fewshot.predict import Prediction
 from fewshot.report.estimate import estimate_task, leave_one_of_each_out, wilson_interval
@@ -66,12 +67,11 @@ class Together:
     asked: list[list[int]]
     transductive: bool = True
 
-    def __call__(self, support: Tensor, support_labels: Tensor, query: Tensor, query_mask: Tensor, n_way: int,
-                 class_text: Tensor | None = None) -> Tensor:  # fmt: skip
-        for labels, mask in zip(support_labels, query_mask, strict=True):
+    def __call__(self, tasks: TaskBatch) -> Tensor:
+        for labels, mask in zip(tasks.support_labels, tasks.query_mask, strict=True):
             self.asked.append((labels < 0).nonzero().squeeze(1).tolist())
             assert len(self.asked[-1]) == int(mask.sum())
-        return METHOD(support, support_labels, query, query_mask, n_way)
+        return METHOD(tasks)
 
 
 def test_a_transductive_classifier_is_asked_about_one_picture_of_each_class() -> None:
