@@ -3,6 +3,8 @@
 Everything that reads or writes folders shares these, so that every part orders and names alike.
 """
 
+import errno
+import io
 import os
 import re
 import secrets
@@ -25,6 +27,30 @@ PICTURE_SUFFIXES = frozenset(
 _DIGITS = re.compile("([0-9]+)")
 _AMBIGUOUS_PERCENT = re.compile("%(?=[0-9A-Fa-f]{2})")
 _UNSAFE = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]')
+
+
+def open_regular(path: str | os.PathLike[str]) -> io.FileIO:
+    """Open a file for reading, links followed, if it is a regular one; a FIFO or a device would wait or never end.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file; the message says what it is.
+    """
+    # Without blocking: the opening of a FIFO would wait for somebody who writes to it.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return io.FileIO(descriptor, "r")
+    os.close(descriptor)
+    kinds = (
+        (stat.S_ISDIR, "folder"),
+        (stat.S_ISFIFO, "FIFO"),
+        (stat.S_ISCHR, "device"),
+        (stat.S_ISBLK, "device"),
+        (stat.S_ISSOCK, "socket"),
+    )
+    found = next((name for test, name in kinds if test(mode)), "something else")
+    raise OSError(errno.EINVAL, f"a {found}, not a regular file")
 
 
 def natural_key(name: str) -> tuple[object, ...]:
@@ -116,9 +142,11 @@ def atomic_write(
         if target.exists():
             os.chmod(beside, stat.S_IMODE(target.stat().st_mode))
         os.replace(beside, target)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             os.unlink(beside)
+        if isinstance(error, OSError) and error.filename is None and error.errno is not None:  # as a full disk gives it
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         raise
 
 

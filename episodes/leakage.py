@@ -6,12 +6,13 @@ Pictures are compared by content, not by name. Only files of equal size are read
 
 import hashlib
 import os
+import stat
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from episodes.episode import Episode
-from episodes.files import display_name
+from episodes.files import display_name, open_regular
 from episodes.table import ImageTable
 
 _NAMED = 3
@@ -143,9 +144,10 @@ def _same_content(paths: Sequence[str], sides: Sequence[int]) -> list[list[int]]
     by_size: dict[int, list[int]] = defaultdict(list)
     for position, path in enumerate(paths):
         try:
-            size = os.stat(path).st_size
+            found = os.stat(path)
         except OSError:
             continue
+        size = found.st_size if stat.S_ISREG(found.st_mode) else 0
         if size:  # empty files are no pictures, and all alike
             by_size[size].append(position)
     by_content: dict[bytes, list[int]] = defaultdict(list)
@@ -165,7 +167,7 @@ def _several(sides: Sequence[int], group: Iterable[int]) -> bool:
 def _digest(path: str) -> bytes | None:
     total = hashlib.blake2b(digest_size=16)
     try:
-        with open(path, "rb") as stream:
+        with open_regular(path) as stream:
             while block := stream.read(_BLOCK):
                 total.update(block)
     except OSError:

@@ -23,6 +23,7 @@ class PassedOver:
 
     counts: Mapping[str, int] = field(default_factory=dict)
     examples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    faults: tuple[str, ...] = ()  # what is wrong with tasks as tasks: a sentence each, which names the task
 
     @property
     def total(self) -> int:
@@ -44,6 +45,11 @@ class PassedOverCounter:
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
         self._examples: dict[str, tuple[str, ...]] = {}
+        self._faults: list[str] = []
+
+    def fault(self, text: str) -> None:
+        """Note what is wrong with a task; it costs no other task anything."""
+        self._faults.append(text)
 
     def add(self, reason: str, *path: str) -> None:
         self._counts[reason] = self._counts.get(reason, 0) + 1
@@ -52,7 +58,7 @@ class PassedOverCounter:
             self._examples[reason] = (*kept, display_name(os.path.join(*path)))
 
     def result(self) -> PassedOver:
-        return PassedOver(self._counts, self._examples)
+        return PassedOver(self._counts, self._examples, tuple(self._faults))
 
 
 @dataclass(frozen=True, eq=False)

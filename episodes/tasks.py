@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from episodes.directory_index import cannot_list, list_folder, require_folder
+from episodes.directory_index import Listing, cannot_list, list_folder, require_folder
 from episodes.episode import OUTSIDE, Episode
 from episodes.errors import DataError
 from episodes.files import display_name, natural_key
@@ -44,7 +44,9 @@ def read_task_directory(
 
     The table lists every picture once, supports before queries in each task; its classes are those of all
     tasks in natural order, and queries have label -1 in it. A class folder without pictures is passed over
-    and counted; a task without any class gives an episode without classes.
+    and counted. What is broken as a task costs no other task anything: the fault is noted in the table's
+    ``passed_over.faults``, a task without support gives an episode without classes (its queries get no
+    answer), and a task without query gives none.
 
     Args:
         root: the folder that holds ``testB/``, a folder of tasks, or one task.
@@ -53,20 +55,25 @@ def read_task_directory(
         find_truth: False looks for no truth, so that queries stay unlabelled unless ``truth`` is given.
 
     Raises:
-        DataError: no tasks, a task without support or query, or a truth that does not fit; names them.
+        DataError: no tasks, no query picture in any of them, or a truth that does not fit; names them.
     """
     top = os.fspath(root)
     require_folder(top, _EXPECTED)
     passed = PassedOverCounter()
     holder, names = _find_tasks(top, passed)
-    tasks = [_read_task(os.path.join(holder, name), passed) for name in names]
+    found = [_read_task(os.path.join(holder, name), passed) for name in names]
+    tasks = [task for task in found if task.query]
+    if not tasks:
+        faults = passed.result().faults
+        raise DataError(f"{display_name(top)} holds no picture to name: {'; '.join(faults[:5])}")
     truth_path = os.fspath(truth) if truth is not None else _find_truth(top, holder) if find_truth else None
     labels = _task_labels(tasks, truth_path, allow_other_tasks=_is_task(top)) if truth_path else None
     return _to_episodes(tasks, labels, passed)
 
 
 def _is_task(path: str) -> bool:
-    return any(os.path.isdir(os.path.join(path, part)) for part in ("support", "query"))
+    """Whether a folder holds support/ or query/, be it only by name: a file in their place is a broken task."""
+    return any(os.path.lexists(os.path.join(path, part)) for part in ("support", "query"))
 
 
 def _find_tasks(top: str, passed: PassedOverCounter) -> tuple[str, list[str]]:
@@ -83,56 +90,79 @@ def _find_tasks(top: str, passed: PassedOverCounter) -> tuple[str, list[str]]:
         raise cannot_list(holder, error) from error
     names = []
     for name in sorted(folders, key=natural_key):
-        if _is_task(os.path.join(holder, name)):
+        path = os.path.join(holder, name)
+        if _is_task(path):
             names.append(name)
         elif name.startswith("task"):
-            raise DataError(
-                f"{display_name(os.path.join(holder, name))} has neither support/ nor query/; a task has both"
-            )
+            passed.fault(f"task {display_name(path)} has neither support/ nor query/; expected both. It has no rows")
         else:
             passed.add("folders that are no tasks", holder, name)
     if not names:
+        broken = "".join(f"; {fault}" for fault in passed.result().faults[:5])
         raise DataError(
-            f"{display_name(holder)} holds no tasks; expected {_EXPECTED}, found {len(folders)} other folders"
+            f"{display_name(holder)} holds no tasks; expected {_EXPECTED}, found {len(folders)} other folders{broken}"
         )
     return holder, names
 
 
 def _read_task(path: str, passed: PassedOverCounter) -> _Task:
-    shown = display_name(path)
-    for part, meaning in (
-        ("support", "labelled pictures in <class>/ folders"),
-        ("query", "the pictures to name"),
-    ):
-        if not os.path.isdir(os.path.join(path, part)):
-            raise DataError(f"task {shown} has no folder {part}/; expected {meaning} in it")
-    query_folder, support_folder = os.path.join(path, "query"), os.path.join(path, "support")
-    try:
-        query, support = list_folder(query_folder, passed), list_folder(support_folder, passed)
-        classes = [
-            list_folder(os.path.join(support_folder, n), passed) for n in sorted(support.folders, key=natural_key)
-        ]
-    except OSError as error:
-        raise cannot_list(str(error.filename), error) from error
+    """Read one task; what is wrong with it is noted once, and what is left of it returned."""
+    task = display_name(os.path.basename(path))
+    query, fault = _part(path, "query", "the pictures to name", passed)
+    if not fault and not query.pictures:
+        fault = "has no pictures in query/; expected the pictures to name, by their suffix"
     for name in query.folders:
-        passed.add("sub-folders of query/", query_folder, name)
+        passed.add("sub-folders of query/", query.path, name)
+    if fault:
+        passed.fault(f"task {display_name(path)} {fault}. It has no rows")
+        return _Task(task, path, {}, frozenset(), [])
+    support, fault = _part(path, "support", "labelled pictures in <class>/ folders", passed)
     for name in support.pictures:
-        passed.add("pictures outside a class folder", support_folder, name)
-    if not query.pictures:
-        raise DataError(f"task {shown} has no pictures in query/; expected the pictures to name, by their suffix")
+        passed.add("pictures outside a class folder", support.path, name)
+    filled, empty = _classes(support, passed)
+    if not fault and not filled:
+        fault = (
+            f"has no picture in support/<class>/; expected labelled ones, found {len(empty)} class folders without any and "
+            f"{len(support.pictures)} pictures outside a class folder"
+        )
+    if fault:
+        passed.fault(f"task {display_name(path)} {fault}. Its queries get no answer")
+    return _Task(task, path, filled, empty, sorted(query.pictures, key=natural_key))
+
+
+def _classes(support: Listing, passed: PassedOverCounter) -> tuple[dict[str, tuple[str, list[str]]], frozenset[str]]:
+    """The class folders with pictures, as (folder, pictures) by name, and the names of those without."""
     filled: dict[str, tuple[str, list[str]]] = {}
     empty = set()
-    for listing in classes:
-        name = display_name(os.path.basename(listing.path))
+    for folder in sorted(support.folders, key=natural_key):
+        path, name = os.path.join(support.path, folder), display_name(folder)
+        try:
+            listing = list_folder(path, passed)
+        except OSError as error:
+            passed.fault(f"{cannot_list(path, error)}. The class cannot be predicted")
+            listing = Listing(path, [], [])
         for inner in listing.folders:
-            passed.add("sub-folders of a class folder", listing.path, inner)
+            passed.add("sub-folders of a class folder", path, inner)
         if listing.pictures:
-            filled[name] = (listing.path, sorted(listing.pictures, key=natural_key))
+            filled[name] = (path, sorted(listing.pictures, key=natural_key))
         else:
-            passed.add("classes without a support picture", listing.path)
+            passed.add("classes without a support picture", path)
             empty.add(name)
-    task_name = display_name(os.path.basename(path))
-    return _Task(task_name, path, filled, frozenset(empty), sorted(query.pictures, key=natural_key))
+    return filled, frozenset(empty)
+
+
+def _part(task: str, part: str, meaning: str, passed: PassedOverCounter) -> tuple[Listing, str]:
+    """List support/ or query/ of a task, and say what is wrong with it: '' if nothing is."""
+    path = os.path.join(task, part)
+    nothing = Listing(path, [], [])
+    if not os.path.lexists(path):
+        return nothing, f"has no folder {part}/; expected {meaning} in it"
+    if not os.path.isdir(path):
+        return nothing, f"has something else than a folder as {part}; expected {meaning} in it"
+    try:
+        return list_folder(path, passed), ""
+    except OSError as error:
+        return nothing, f"has a folder {part}/ that cannot be listed ({error.strerror or error}); check its permissions"
 
 
 def _find_truth(top: str, holder: str) -> str | None:

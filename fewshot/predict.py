@@ -52,6 +52,11 @@ class Prediction:
         return dict(zip(paths, self.embeddings.problems.values(), strict=True))
 
     @property
+    def faults(self) -> tuple[str, ...]:
+        """What is wrong with tasks as tasks, a sentence each."""
+        return self.table.passed_over.faults
+
+    @property
     def lost_classes(self) -> list[tuple[str, str]]:
         """(task, class) of every class whose support pictures are all unreadable: it cannot be predicted."""
         if not self.embeddings.problems:
@@ -96,7 +101,7 @@ def predict(
         embed: what is called in its place.
 
     Raises:
-        DataError: no tasks, or a task without support or query.
+        DataError: no tasks, or no picture to name in any of them.
     """
     table, episodes = read_task_directory(test_dir, truth, find_truth=find_truth)
     embeddings = embed(encoder, table.items, precision=precision, workers=workers, cache=cache, progress=progress)

@@ -113,7 +113,7 @@ def run(options: Options) -> int:
     else:
         print(table_of(rows))
         print(details(rows, comparisons))
-    return 3 if problems else 0
+    return 3 if problems or table.passed_over.faults else 0
 
 
 def parse_balance(text: str) -> float | None:
@@ -156,6 +156,12 @@ def _tell(options: Options, table: ImageTable, sets: list[EpisodeSet]) -> None:
     console.line(f"{options.data_dir}: {len(table)} pictures in {len(table.class_names)} classes")
     if table.passed_over.summary():
         console.line(f"  {table.passed_over.summary()}")
+    for fault in table.passed_over.faults:
+        console.warn(fault)
+    if table.passed_over.faults and options.strict:
+        raise DataError(
+            f"{options.data_dir}: tasks are broken (named above). Mend or remove them, or go without --strict"
+        )
     for group in sets:
         if isinstance(group.episodes, EpisodeSampler):
             eligible, needed = len(group.episodes.eligible), group.episodes.max_shots + group.episodes.queries

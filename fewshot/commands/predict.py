@@ -89,7 +89,7 @@ def run(options: Options) -> int:
         )
         console.line(f"report: {options.report}")
     _report_result(options, loaded, prediction, frame, known, threshold)
-    return 3 if prediction.embeddings.problems else 0
+    return 3 if prediction.embeddings.problems or prediction.faults else 0
 
 
 def _predict(options: Options, loaded: LoadedEncoder, classifier: Classifier, temperature: float) -> Prediction | None:
@@ -157,6 +157,7 @@ def _report_result(
                 "rows": len(frame),
                 "tasks": len(prediction.episodes),
                 "unreadable": sorted(prediction.unreadable),
+                "faults": list(prediction.faults),
                 "output": str(options.result),
                 "backbone": loaded.backbone,
                 "checkpoint": loaded.checkpoint_name,
@@ -166,7 +167,13 @@ def _report_result(
     sure = "confidence uncalibrated"
     if known is not None:
         sure = f"confidence calibrated on validation episodes ({describe_calibration(known)})"
-    print(f"{options.result}: {len(frame)} pictures of {len(prediction.episodes)} tasks named; {sure}")
+    left = int((frame["label"] == "").sum())
+    named = f"{len(frame)} pictures of {len(prediction.episodes)} tasks named"
+    if left or prediction.faults:
+        named = f"{len(frame) - left} of {named}, {left} without an answer"
+    if prediction.faults:
+        named += f"; broken tasks: {len(prediction.faults)} (named above)"
+    print(f"{options.result}: {named}; {sure}")
     if threshold is not None:
         print(f"{(frame['label'] == UNKNOWN_LABEL).sum()} of them as unknown, below a confidence of {threshold:.4f}")
 
@@ -192,18 +199,21 @@ def _threshold(options: Options, known: dict[str, Any] | None) -> float | None:
 
 
 def name_problems(prediction: Prediction, options: WithEncoder) -> None:
-    """Name every unreadable picture and every class that is lost by it.
+    """Name what is broken: tasks, unreadable pictures, and the classes that are lost by them.
 
     Raises:
         DataError: there are some, and `strict`.
     """
     console = options.console
+    for fault in prediction.faults:
+        console.warn(fault)
     for path, problem in sorted(prediction.unreadable.items()):
         console.warn(f"{path}: cannot be read ({problem})")
     for task, name in prediction.lost_classes:
         console.warn(f"{task}: class {name} has no readable support picture and cannot be predicted")
-    if options.strict and prediction.embeddings.problems:
+    if options.strict and (prediction.embeddings.problems or prediction.faults):
         raise DataError(
-            f"{len(prediction.embeddings.problems)} pictures cannot be read (named above). Mend or remove them, or go without --strict; "
+            f"{len(prediction.embeddings.problems)} pictures cannot be read, {len(prediction.faults)} tasks are broken "
+            "(named above). Mend or remove them, or go without --strict; "
             "nothing was written"
         )

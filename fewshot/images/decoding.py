@@ -13,6 +13,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from episodes.files import open_regular
+
+MOST_BYTES = 512 << 20  # of a file
+MOST_PIXELS = 2 * 89_478_485  # of a picture: where Pillow refuses as well; half a gigabyte as RGB
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
@@ -35,11 +39,15 @@ def decode(data: bytes, at_least: int | None = None) -> Image.Image:
         raise UnreadableImage("the file is empty")
     try:
         image = Image.open(io.BytesIO(data))
+        if image.width * image.height > MOST_PIXELS:
+            raise Image.DecompressionBombError
         if at_least is not None and image.format == "JPEG":
             image.draft(None, (at_least, at_least))
         image.load()
         ImageOps.exif_transpose(image, in_place=True)  # the other way copies every picture
         return to_rgb(image)
+    except Image.DecompressionBombError as error:  # from Pillow's own look at the header too; nothing has been decoded
+        raise UnreadableImage(f"more than the {MOST_PIXELS:,} pixels that are decoded of a picture") from error
     except UnidentifiedImageError as error:
         raise UnreadableImage("not a picture in a known format") from error
     except Exception as error:  # Pillow's decoders raise many kinds on broken files
@@ -65,11 +73,16 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def read_bytes(item: Any) -> bytes:
     """The bytes of a picture file.
 
+    Only regular files are opened, links followed: a FIFO would wait for ever, and a device never end.
+
     Raises:
-        UnreadableImage: the file cannot be opened.
+        UnreadableImage: the file cannot be opened, is no regular file, or is larger than `MOST_BYTES`.
     """
     try:
-        with open(os.fspath(item), "rb", buffering=0) as file:
-            return file.read()
+        with open_regular(os.fspath(item)) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MOST_BYTES:
+                raise UnreadableImage(f"{size:,} bytes: more than the {MOST_BYTES:,} that are read of a picture")
+            return file.readall()
     except (OSError, TypeError) as error:
         raise UnreadableImage(f"{type(error).__name__}: {error}") from error

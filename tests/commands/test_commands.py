@@ -353,7 +353,7 @@ def test_predict_json_names_the_unreadable(vit_file: Path, tmp_path: Path, capsy
     assert run("predict", tasks, tmp_path / "r.csv", "--backbone", vit_file, "--json") == 3
     document = json.loads(capsys.readouterr().out)
     assert document == {
-        "rows": 12, "tasks": 2, "unreadable": [str(broken)], "output": str(tmp_path / "r.csv"),
+        "rows": 12, "tasks": 2, "unreadable": [str(broken)], "faults": [], "output": str(tmp_path / "r.csv"),
         "backbone": str(vit_file), "checkpoint": None,
     }  # fmt: skip
 
@@ -364,8 +364,34 @@ def test_one_task_without_classes_has_empty_labels(vit_file: Path, tasks: Path, 
         for path in folder.iterdir():
             path.unlink()
     result = tmp_path / "result.csv"
-    assert run("predict", lone, result, "--backbone", vit_file) == 0
+    assert run("predict", lone, result, "--backbone", vit_file) == 3
     assert all(row["label"] == row["confidence"] == "" for row in rows(result)) and len(rows(result)) == 12
+
+
+def test_broken_tasks_are_named_and_the_others_answered(
+    vit_file: Path, tasks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result, whole = tmp_path / "result.csv", tmp_path / "whole.csv"
+    assert run("predict", tasks, whole, "--backbone", vit_file) == 0
+    shutil.rmtree(tasks / "testB/task1/query")
+    (tasks / "testB/task1/query").write_text("a file")
+    shutil.rmtree(tasks / "testB/task2/support")
+    (tasks / "testB/task9").mkdir()
+    capsys.readouterr()
+    assert run("predict", tasks, result, "--backbone", vit_file, "--strict") == 1
+    refused = capsys.readouterr().err
+    assert "3 tasks are broken" in refused and not result.exists()
+    assert run("predict", tasks, result, "--backbone", vit_file) == 3
+    said = capsys.readouterr()
+    assert [said.err.count(f"{tasks}/testB/task{i} has") for i in (1, 2, 9)] == [1, 1, 1]
+    expected = [row for row in rows(whole) if row["task"] != "task1"]
+    for row in expected:
+        if row["task"] == "task2":
+            row["label"] = row["confidence"] = ""
+    assert rows(result) == expected
+    answered = sum(row["label"] != "" for row in expected)
+    assert f"{answered} of {len(expected)} pictures" in said.out and "broken tasks: 3" in said.out
+    assert run("evaluate", tasks, "--backbone", vit_file, "--strict") == 1
 
 
 def test_a_thread_of_a_picture_is_harmless(vit_file: Path, tasks: Path, tmp_path: Path) -> None:

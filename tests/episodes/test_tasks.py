@@ -3,6 +3,7 @@
 import csv
 import itertools
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,17 +90,67 @@ def test_a_task_without_usable_class_keeps_its_rows(make_tree: MakeTree) -> None
     assert evaluate(episodes, score).to_frame(table)["label"].tolist() == ["", "", "a"]
 
 
+GOOD = ("task1/support/a/1.png", "task1/support/b/1.png", "task1/query/1.png", "task1/query/2.png")
+
+
+@pytest.mark.parametrize(
+    ("tree", "rows", "message"),
+    [
+        (("task2/query/1.png",), 1, r"task2 has no folder support/.*get no answer"),
+        (("task2/support", "task2/query/1.png"), 1, r"task2 has something else than a folder as support"),
+        (
+            ("task2/support/", "task2/query/1.png"),
+            1,
+            r"task2 has no picture in support/<class>/.*found 0 class folders",
+        ),
+        (
+            ("task2/support/a/", "task2/support/x.png", "task2/query/1.png"),
+            1,
+            r"found 1 class folders .* and 1 pictures",
+        ),
+        (("task2/support/a/1.txt", "task2/query/1.png"), 1, r"task2 has no picture in support/<class>/"),
+        (("task2/support/a/1.png",), 0, r"task2 has no folder query/.*no rows"),
+        (("task2/support/a/1.png", "task2/query"), 0, r"task2 has something else than a folder as query"),
+        (("task2/support/a/1.png", "task2/query/"), 0, r"task2 has no pictures in query/"),
+        (
+            ("task2/support/a/1.png", "task2/query/1.txt", "task2/query/deeper/1.png"),
+            0,
+            r"task2 has no pictures in query/",
+        ),
+        (("task2/support", "task2/query/"), 0, r"task2 has no pictures in query/"),
+        (("task2/",), 0, r"task2 has neither support/ nor query/"),
+        (("task2/x/1.png",), 0, r"task2 has neither support/ nor query/"),
+    ],
+)
+def test_a_broken_task_is_named_once_and_costs_no_other_its_rows(
+    make_tree: MakeTree, tree: tuple[str, ...], rows: int, message: str
+) -> None:
+    table, episodes = read_task_directory(make_tree(*GOOD, *tree, "task3/support/a/1.png", "task3/query/9.png"))
+    (fault,) = table.passed_over.faults
+    assert re.search(message, fault), fault
+    frame = evaluate(episodes, lambda batch: np.zeros((*batch.query.shape, batch.class_ids.shape[1]))).to_frame(table)
+    assert frame["task"].tolist() == ["task1"] * 2 + ["task2"] * rows + ["task3"]
+    assert frame["label"].tolist() == ["a"] * 2 + [""] * rows + ["a"]
+
+
+def test_a_task_that_links_to_its_parent_ends_nothing(make_tree: MakeTree) -> None:
+    root = make_tree(*GOOD)
+    (root / "task2").symlink_to(root)
+    (root / "task1" / "support" / "c").symlink_to(root / "task1")
+    table, episodes = read_task_directory(root)
+    assert [e.name for e in episodes] == ["task1"] and episodes[0].class_names == ("a", "b")
+    assert [re.search("task2 has neither", fault) is not None for fault in table.passed_over.faults] == [True]
+
+
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        (("task1/query/1.png",), r"task1 has no folder support/"),
-        (("task1/support/a/1.png",), r"task1 has no folder query/"),
-        (("task1/support/a/1.png", "task1/query/1.txt"), r"task1 has no pictures in query/"),
-        (("task1/support/a/1.png", "task1/query/1.png", "task2/x/"), r"task2 has neither support/ nor query/"),
+        (("task1/support/a/1.png",), r"holds no picture to name: task .*task1 has no folder query/"),
+        (("task1/x/",), r"holds no tasks; .*task1 has neither support/ nor query/"),
         (("a/1.png",), r"holds no tasks; expected the folder that holds testB/"),
     ],
 )
-def test_broken_tasks_are_named(make_tree: MakeTree, tree: tuple[str, ...], message: str) -> None:
+def test_a_folder_without_anything_to_name_is_refused(make_tree: MakeTree, tree: tuple[str, ...], message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_task_directory(make_tree(*tree))
 

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
+import socket
+import struct
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +18,7 @@ from PIL import Image
 
 from fewshot.encoders import load_encoder
 from fewshot.encoders._clip_import import import_clip
-from fewshot.images.decoding import UnreadableImage, decode
+from fewshot.images.decoding import MOST_BYTES, UnreadableImage, decode, read_bytes
 from fewshot.images.transform import clip_pixels, normalise, resize_and_crop
 
 
@@ -143,3 +150,48 @@ def test_reduced_decoding_moves_embeddings_by_less_than_a_thousandth(
     with torch.no_grad():
         a, b = (encoder(normalise(torch.from_numpy(pixels), encoder)) for pixels in (reduced, full))
     assert ((a * b).sum(-1) > 1 - 1e-3).all()
+
+
+@pytest.fixture
+def socket_file() -> Iterator[Path]:
+    """A socket with a picture's name; its path must be short."""
+    with tempfile.TemporaryDirectory(prefix="s") as folder, socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"{folder}/s.jpg")
+        yield Path(folder) / "s.jpg"
+
+
+def test_only_regular_files_are_opened(tmp_path: Path, socket_file: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    for name, target in (
+        ("a", tmp_path / "fifo.jpg"),
+        ("b", "/dev/zero"),
+        ("c", tmp_path / "c.jpg"),
+        ("d", socket_file),
+    ):
+        (tmp_path / f"{name}.jpg").symlink_to(target)
+    for name, why in (
+        ("fifo.jpg", "a FIFO"), ("a.jpg", "a FIFO"), ("b.jpg", "a device"), ("folder.jpg", "a folder"),
+        ("c.jpg", "symbolic links"), ("d.jpg", "No such device"), ("gone.jpg", "No such file"),
+    ):  # fmt: skip
+        with pytest.raises(UnreadableImage, match=why):
+            read_bytes(tmp_path / name)
+    (tmp_path / "real").write_bytes(b"123")
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "real")
+    assert read_bytes(tmp_path / "link.jpg") == b"123"
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    for _ in range(20):
+        with pytest.raises(UnreadableImage):
+            read_bytes(tmp_path / "b.jpg")
+    assert not before or len(os.listdir("/proc/self/fd")) == before
+
+
+def test_reading_and_decoding_have_a_limit(tmp_path: Path) -> None:
+    with open(tmp_path / "sparse.jpg", "wb") as file:
+        file.truncate(MOST_BYTES + 1)
+    with pytest.raises(UnreadableImage, match=r"536,870,913 bytes: more than the 536,870,912"):
+        read_bytes(tmp_path / "sparse.jpg")
+    header = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 60_000, 3_000, 8, 2, 0, 0, 0)
+    bomb = header + struct.pack(">I", zlib.crc32(header[12:])) + struct.pack(">I4sI", 0, b"IEND", zlib.crc32(b"IEND"))
+    with pytest.raises(UnreadableImage, match=r"more than the 178,956,970 pixels"):
+        decode(bomb)
