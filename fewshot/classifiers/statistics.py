@@ -61,4 +61,4 @@ def shipped_statistics(backbone: str) -> Statistics | None:
     path = tiny.weights_path().with_name(SHIPPED)
     if backbone != TINY or not path.is_file():
         return None
-    return Statistics.from_tensors(load_tensors(path)[0])
+    return Statistics.from_tensors(load_tensors(path, tiny.STATISTICS_SHA256)[0])

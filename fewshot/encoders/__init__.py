@@ -51,7 +51,8 @@ def clip_state(name: str, download_root: str | Path | None = None) -> tuple[dict
                 f"backbone {name!r} is neither a known name nor a weights file. Known: {TINY}, {', '.join(urls)}, open_clip:<model>/<tag>, "
                 "timm:<name>; or the path of a file in OpenAI's format"
             )
-    state, source = read_weights(path), TINY if name == TINY else str(path)
+    source = TINY if name == TINY else str(path)
+    state = read_weights(path, tiny.WEIGHTS_SHA256 if name == TINY else None)
     if tiny.ROWS not in state:
         return state, source
     try:

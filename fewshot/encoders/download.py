@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import os
 import urllib.error
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from episodes.errors import DataError, UsageError
 from fewshot.encoders._clip_import import import_clip
+from fewshot.tensors import sha256_of
 
 Progress = Callable[[int, int], None]  # bytes so far, bytes in all (0 where the server does not say)
 _CHUNK = 1 << 20
@@ -34,15 +34,6 @@ def default_root() -> Path:
 def weights_file(name: str, download_root: str | Path | None = None) -> Path:
     """Where the weights of an OpenAI model lie once downloaded."""
     return Path(download_root or default_root()) / model_urls()[name].rsplit("/", 1)[1]
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def download(

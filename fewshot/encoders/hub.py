@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from episodes.errors import DataError, UsageError
-from fewshot.encoders.download import default_root, sha256_of
+from fewshot.encoders.download import default_root
+from fewshot.tensors import sha256_of
 
 
 @dataclass(frozen=True)
