@@ -1,17 +1,18 @@
 """Checkpoints: a directory of tensors and JSON, from which nothing is ever executed.
 
-config.json         settings, class names, the encoder's description, what was selected
+config.json         settings, class names, the encoder's description, what was selected, the SHA-256 of model.safetensors
 metrics.csv         a row for the untouched encoder, each epoch, each mix, and the decision
 model.safetensors   encoder.*    the whole visual encoder that was kept
                     original.*   the untouched values of the tensors that were tuned
                     classifier.* and log_scale
                     statistics.* and original_statistics.*   of the training classes
-resume.safetensors  only while a run is unfinished
+resume.safetensors  only while a run is unfinished; carries its own digest
 """
 
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from episodes.errors import DataError
+from episodes.errors import DataError, UsageError
 from episodes.files import atomic_write
+from fewshot.checkpoint_schema import FORMAT, problem_with_config
 from fewshot.classifiers.base import Statistics
 from fewshot.encoders import encoder_from_state
 from fewshot.encoders.base import VisionEncoder
 from fewshot.encoders.heads import ResidualClassifier
-from fewshot.tensors import load_tensors, save_tensors
+from fewshot.tensors import load_tensors, tensors_beside
 
 CONFIG, METRICS, MODEL, RESUME = "config.json", "metrics.csv", "model.safetensors", "resume.safetensors"
-FORMAT = 1
+_WEIGHTS_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,15 +38,15 @@ class Checkpoint:
     """A finished run.
 
     Attributes:
-        path: its directory.
-        encoder: the visual encoder that was kept, frozen.
-        backbone: what it was tuned from.
+        path: Its directory.
+        encoder: The visual encoder that was kept, frozen.
+        backbone: What it was tuned from.
         class_names: (C,) the training classes.
-        classifier: the residual classifier over them.
-        scale: the learned factor on the cosine.
-        statistics: of the training classes under the kept encoder; None where the run stored none.
-        original_statistics: under the untouched one.
-        config: all of config.json.
+        classifier: The residual classifier over them.
+        scale: The learned factor on the cosine.
+        statistics: Of the training classes under the kept encoder; None where the run stored none.
+        original_statistics: Under the untouched one.
+        config: All of config.json.
     """
 
     path: Path
@@ -59,7 +61,11 @@ class Checkpoint:
     _original: dict[str, Tensor]
 
     def untouched_encoder(self) -> VisionEncoder:
-        """A new encoder with the weights from before tuning."""
+        """Undo the tuning.
+
+        Returns:
+            A new encoder with the weights from before.
+        """
         state = {**self.encoder.state_dict(), **self._original}
         return encoder_from_state(state, self.backbone).to(self.encoder.device)
 
@@ -75,39 +81,77 @@ class Checkpoint:
 
 
 def is_finished(path: Path) -> bool:
-    """Whether the directory holds a finished run."""
+    """Whether a directory holds a finished run.
+
+    Args:
+        path: The directory.
+
+    Returns:
+        True where the weights are there: they are written last.
+    """
     return (path / MODEL).is_file()
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """config.json of a run.
+    """config.json of a run, checked against its schema.
+
+    Args:
+        path: The run's directory.
+
+    Returns:
+        Its keys, as JSON gives them.
 
     Raises:
-        DataError: there is none, or it is not one of ours.
+        DataError: There is none, or it is not one of ours; names the file and the key.
     """
     file = path / CONFIG
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-        if config["format"] != FORMAT:
-            raise ValueError(f"format {config['format']}, this version reads {FORMAT}")
     except FileNotFoundError as error:
         raise DataError(
             f"{path}: not a checkpoint: {CONFIG} is missing. Expected a folder that 'fewshot train' made"
         ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{file}: cannot be read as a run's settings ({error})") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{file}: cannot be read as a run's settings ({error}). Copy the file anew") from error
+    problem = problem_with_config(config)
+    if problem is not None:
+        raise DataError(f"{file}: {problem}. Put it back as 'fewshot train' wrote it, or copy the file anew")
     return dict(config)
 
 
 def write_config(path: Path, config: dict[str, Any]) -> None:
-    """Write config.json, atomically."""
+    """Write config.json, atomically.
+
+    Args:
+        path: The run's directory.
+        config: Its keys.
+    """
     with atomic_write(path / CONFIG) as file:
         json.dump({"format": FORMAT, **config}, file, indent=2, ensure_ascii=False)
         file.write("\n")
 
 
+def describe_encoder(encoder: VisionEncoder, backbone: str) -> dict[str, Any]:
+    """What config.json says of an encoder, so that other weights under its name, or its weights under another name, are refused.
+
+    Args:
+        encoder: The encoder, tuned or not.
+        backbone: The name that it was loaded by. Of a weights file the path is left out: files move.
+
+    Returns:
+        The keys embed_dim, image_size and encoder.
+    """
+    known = {"name": _name(backbone), "kind": type(encoder).__name__, "blocks": len(encoder.blocks)}
+    return {"embed_dim": encoder.embed_dim, "image_size": encoder.image_size, "encoder": known}
+
+
+def _name(backbone: str) -> str:
+    return "a weights file" if Path(backbone).suffix in _WEIGHTS_SUFFIXES else backbone
+
+
 def save_checkpoint(
     path: Path,
+    config: dict[str, Any],
     encoder: VisionEncoder,
     classifier: ResidualClassifier,
     log_scale: Tensor,
@@ -115,19 +159,40 @@ def save_checkpoint(
     statistics: Statistics,
     original_statistics: Statistics,
 ) -> None:
-    """Write model.safetensors; it is what makes a run finished, so it is written last."""
+    """Write config.json, with the digest of the weights, and then model.safetensors: it is what makes a run finished.
+
+    Args:
+        path: The run's directory.
+        config: The keys of config.json.
+        encoder: The encoder that is kept.
+        classifier: The residual classifier.
+        log_scale: () logarithm of the learned scale.
+        original: The values from before tuning, of the encoder's tensors that were tuned.
+        statistics: Of the training classes under the kept encoder.
+        original_statistics: Under the untouched one.
+    """
     tensors = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
     tensors |= {f"original.{name}": value for name, value in original.items()}
     tensors |= {f"classifier.{name}": value for name, value in classifier.state_dict().items()}
     tensors |= statistics.to_tensors() | original_statistics.to_tensors("original_statistics.")
-    save_tensors({**tensors, "log_scale": log_scale}, path / MODEL)
+    with tensors_beside({**tensors, "log_scale": log_scale}, path / MODEL) as digest:
+        write_config(path, {**config, "files": {MODEL: digest}})
 
 
 def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Checkpoint:
     """Load a finished run; needs no download, and no code from the files is executed.
 
+    Args:
+        path: The run's directory.
+        device: Where encoder and classifier go.
+
+    Returns:
+        The run.
+
     Raises:
-        DataError: it is not a finished run of this format; the message names what is missing.
+        DataError: It is not a finished run of this format, or its weights are damaged or those of another run; the message
+            names the file, and what is wrong with it.
+        UsageError: The library that the backbone comes from is not installed.
     """
     path = Path(path)
     config = read_config(path)
@@ -136,14 +201,19 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
             f"{path}: the run is not finished ({MODEL} is missing). Continue it with: fewshot train --train_data "
             f"{config['settings']['train_data']} --output {path} --resume"
         )
-    tensors, _ = load_tensors(path / MODEL)
-    encoder = encoder_from_state(_part(tensors, "encoder."), config["backbone"]).to(device)
-    weights = _part(tensors, "classifier.")
+    if config.get("selected") is None:
+        raise DataError(f"{path / CONFIG}: selected is null, though the run is finished. Copy the file anew")
+    tensors = _checked_tensors(path, config)
+    encoder = _encoder(path, config, tensors).to(device)
     try:
-        classifier = ResidualClassifier(encoder.embed_dim, len(config["class_names"]), config["settings"]["dropout"])
-        classifier.load_state_dict(weights)
+        classifier = ResidualClassifier(
+            encoder.embed_dim, len(config["class_names"]), config["settings"].get("dropout", 0)
+        )
+        classifier.load_state_dict(_part(tensors, "classifier."))
         scale = float(tensors["log_scale"].exp())
-    except (KeyError, RuntimeError) as error:
+        statistics = Statistics.from_tensors(tensors)
+        original_statistics = Statistics.from_tensors(tensors, "original_statistics.")
+    except (KeyError, RuntimeError, ValueError) as error:
         raise DataError(f"{path / MODEL}: does not fit {CONFIG}: {error}") from error
     return Checkpoint(
         path,
@@ -152,11 +222,42 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
         tuple(config["class_names"]),
         classifier.to(device).eval(),
         scale,
-        Statistics.from_tensors(tensors),
-        Statistics.from_tensors(tensors, "original_statistics."),
+        statistics,
+        original_statistics,
         config,
         _part(tensors, "original."),
     )
+
+
+def _checked_tensors(path: Path, config: dict[str, Any]) -> dict[str, Tensor]:
+    digest = config.get("files", {}).get(MODEL)
+    if digest is None:
+        warnings.warn(
+            f"{path / CONFIG}: says no digest of {MODEL} (an older version wrote none), so damage to the weights would go unnoticed",
+            stacklevel=3,
+        )
+    return load_tensors(path / MODEL, digest)[0]
+
+
+def _encoder(path: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> VisionEncoder:
+    """The encoder that the tensors make, if it is the one that config.json describes."""
+    backbone = config["backbone"]
+    described = config.get("encoder")
+    if described is not None and described["name"] != _name(backbone):
+        raise DataError(
+            f"{path / CONFIG}: backbone is {backbone!r}, but the run tuned {described['name']}. Put the key back, or copy the file anew"
+        )
+    try:
+        encoder = encoder_from_state(_part(tensors, "encoder."), backbone)
+    except (DataError, UsageError) as error:
+        raise type(error)(f"{path / CONFIG}: the encoder of backbone {backbone!r} cannot be made: {error}") from error
+    for key, found in describe_encoder(encoder, backbone).items():
+        if config.get(key) not in (found, None):
+            raise DataError(
+                f"{path / CONFIG}: {key} is {config[key]}, but the weights beside it make {found}. The files belong to different runs, or "
+                "one was edited: copy both anew"
+            )
+    return encoder
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -18,7 +18,6 @@ from fewshot.embedding.cache import EmbeddingCache
 from fewshot.embedding.embed import Progress, embed_images
 from fewshot.encoders import family_of
 from fewshot.encoders.base import VisionEncoder
-from fewshot.tensors import load_tensors
 
 MOST_PICTURES = 10_000
 
@@ -56,5 +55,5 @@ def statistics_of_folder(encoder: VisionEncoder, root: str | Path, *, seed: int 
 
 def shipped_statistics(backbone: str) -> Statistics | None:
     """Those that come with an encoder, such as `tiny`'s of its own training photographs; None where none come."""
-    path = family_of(backbone).statistics_file(backbone)
-    return None if path is None or not path.is_file() else Statistics.from_tensors(load_tensors(path)[0])
+    tensors = family_of(backbone).statistics(backbone)
+    return None if tensors is None else Statistics.from_tensors(tensors)

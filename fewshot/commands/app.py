@@ -6,9 +6,10 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fewshot.commands.common import WithClassifier, load_chosen_encoder, statistics_for, texts_for
+from fewshot.limits import Within
 from fewshot.registry import COMMANDS
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class Options(WithClassifier):
     """The few-shot method that is chosen at the start."""
     host: str = "127.0.0.1"
     """Where to listen; 0.0.0.0 lets other machines in."""
-    port: int | None = None
+    port: Annotated[int, Within(0, 65535)] | None = None
     """The port; the first free one from 7860 unless given."""
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from episodes.errors import DataError, UsageError
+from fewshot.limits import Seed, Threads, check
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,13 +27,13 @@ if TYPE_CHECKING:
 class Common:
     """Options common to the commands that compute."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Every random choice follows from it."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, ..."""
     precision: Literal["auto", "32", "bf16", "16"] = "auto"
     """Arithmetic of the encoder: bfloat16 where the hardware has it."""
-    workers: int | None = None
+    workers: Threads | None = None
     """Threads that decode pictures; one a core by default."""
     no_cache: bool = False
     """Neither read nor write the cache of embeddings."""
@@ -44,9 +45,12 @@ class Common:
     """Print one machine-readable document and nothing else."""
 
     def __post_init__(self) -> None:
-        """Raises UsageError: fewer threads than one."""
-        if self.workers is not None and self.workers < 1:
-            raise UsageError(f"--workers {self.workers}: expected at least 1 thread")
+        """Check every option before anything is read.
+
+        Raises:
+            UsageError: One is outside its limits.
+        """
+        check(self)
 
     @property
     def console(self) -> Console:

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import tyro
 
 from fewshot.commands.common import print_json
+from fewshot.limits import Seed, Workers, check
 from fewshot.registry import COMMANDS
 
 
@@ -22,18 +23,21 @@ class Options:
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")] = Path("demo")
     """Where everything goes."""
-    seed: int = 0
+    seed: Seed = 0
     """Every random choice follows from it."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, ..."""
     precision: Literal["auto", "32", "bf16", "16"] = "auto"
     """Arithmetic of the encoder: bfloat16 where the hardware has it."""
-    workers: int | None = None
+    workers: Workers | None = None
     """Processes and threads that load pictures; one a core by default."""
     quiet: bool = False
     """Print only the result."""
     json: bool = False
     """Print one machine-readable document and nothing else."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @COMMANDS.register("demo", "draw pictures, train, predict and score: the whole job without a download", position=7)

@@ -21,6 +21,7 @@ from fewshot.commands.common import (
     statistics_for,
     texts_for,
 )
+from fewshot.limits import Count, CountOrRangeText
 from fewshot.registry import COMMANDS
 
 if TYPE_CHECKING:
@@ -38,15 +39,15 @@ class Options(WithClassifier):
     """Class folders, or a directory of tasks with a truth.csv."""
     classifier: tuple[str, ...] = ("prototype",)
     """The few-shot methods."""
-    ways: tuple[str, ...] = ("5",)
+    ways: tuple[CountOrRangeText, ...] = ("5",)
     """Classes an episode; several numbers are several settings, 5-20 draws anew for each episode."""
-    shots: tuple[str, ...] = ("1", "5")
+    shots: tuple[CountOrRangeText, ...] = ("1", "5")
     """Support pictures a class; several numbers are several settings, 1-10 draws anew for each episode."""
     shots_per_class: bool = False
     """A range of shots is drawn for each class, not for each episode."""
-    queries: int = 15
+    queries: Count = 15
     """Query pictures a class."""
-    episodes: int = 600
+    episodes: Count = 600
     """How many episodes."""
     query_balance: str = "even"
     """even, or dirichlet:2 for query sets that are unbalanced by a Dirichlet distribution of that concentration."""

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from fewshot.commands.common import print_json
+from fewshot.limits import Count, CountOrRangeText, Seed, check
 from fewshot.registry import COMMANDS
 
 
@@ -20,22 +21,25 @@ class Options:
     """Class folders."""
     out_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT_DIR")]
     """Where testB/ and truth.csv go."""
-    tasks: int = 20
+    tasks: Count = 20
     """How many tasks."""
-    ways: str = "5"
+    ways: CountOrRangeText = "5"
     """Classes a task; 5-20 draws anew for each task."""
-    shots: str = "5"
+    shots: CountOrRangeText = "5"
     """Support pictures a class; 1-10 draws anew for each task."""
-    queries: int = 15
+    queries: Count = 15
     """Query pictures a class."""
     nested: bool = False
     """Class folders lie deeper: DATA_DIR/<group>/<class>/<picture>."""
-    seed: int = 0
+    seed: Seed = 0
     """Every random choice follows from it."""
     quiet: bool = False
     """Print only the result."""
     json: bool = False
     """Print one machine-readable document and nothing else."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @COMMANDS.register("make-tasks", "write a directory of tasks, with its truth, from class folders", position=4)

@@ -19,6 +19,7 @@ from fewshot.commands.common import (
     statistics_for,
     texts_for,
 )
+from fewshot.limits import Within
 from fewshot.registry import COMMANDS
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Options(WithClassifier):
     """Tune this part of the encoder on each task's support pictures first; slower, for pictures unlike any seen before."""
     report: Path | None = None
     """Write a page with every task's pictures, answers and confidences there too: FILE.html."""
-    reject: float | None = None
+    reject: Annotated[float, Within(0, 1, above=True, below=True)] | None = None
     """Answer "unknown" where the confidence is so low that this share of pictures of foreign classes would still be
     taken for one of the task's (such as 0.05); needs a checkpoint, which knows its confidences."""
     columns: str = "task,image,label,confidence"
@@ -186,8 +187,6 @@ def _threshold(options: Options, known: dict[str, Any] | None) -> float | None:
     """
     if options.reject is None:
         return None
-    if not 0 < options.reject < 1:
-        raise UsageError(f"--reject {options.reject}: expected a false-accept rate between 0 and 1, such as 0.05")
     if known is None:
         raise UsageError(
             f"--reject needs to know how sure {options.classifier} is of foreign pictures: give a --checkpoint, whose training "

@@ -24,6 +24,7 @@ Tag = TypeVar("Tag", bound=Hashable)
 Forward = Callable[[VisionEncoder, Tensor], Tensor]
 
 ARITHMETIC = "lanes-2"  # in cache keys: a change of the encoders' forward pass that moves a bit renames it
+NO_EMBEDDING = "the encoder gives no usable embedding: NaN, infinities or zeros"
 DTYPES = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 
 
@@ -38,6 +39,19 @@ def embed_pictures(encoder: VisionEncoder, pictures: Tensor) -> Tensor:
     """(B, 3, H, W) uint8 -> (B, D) embeddings."""
     embeddings: Tensor = encoder(normalise(pictures, encoder))
     return embeddings
+
+
+def usable_rows(embeddings: Tensor) -> Tensor:
+    """Which embeddings are finite and have a direction: one NaN, or one length of 0, would make a whole task's answers void.
+
+    Args:
+        embeddings: (B, D).
+
+    Returns:
+        (B,) bool.
+    """
+    norms: Tensor = torch.linalg.vector_norm(embeddings, dim=1)
+    return torch.isfinite(norms) & (norms > 0)
 
 
 class _Callers:

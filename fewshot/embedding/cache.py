@@ -1,11 +1,13 @@
 """Embeddings on disk: one SQLite file in WAL mode, shared safely by any number of processes.
 
 A key is the SHA-256 of everything the value depends on (weights, transform, precision, device type, batch shape, torch
-version) followed by the digest of the picture's bytes. Whatever goes wrong with the file, embeddings are computed instead.
+version) followed by the digest of the picture's bytes. A value ends in a digest of its key and its bits, which is checked when it is
+read. Whatever goes wrong with the file, embeddings are computed instead.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
 import threading
@@ -23,11 +25,19 @@ _SCHEMA = (
     "CREATE INDEX IF NOT EXISTS by_use ON embeddings (used)",
 )
 _DAY = 86_400
+# Odd, so that the lengths of values with a digest and of those that older versions stored without one are never the same: each
+# version passes over what the other wrote.
+_DIGEST_BYTES = 9
+_TROUBLE = (sqlite3.Error, OSError, MemoryError)  # a rotten length in the file may ask for more memory than there is
 DEFAULT_MAX_BYTES = 2 << 30
 
 
 def default_cache_path() -> Path:
-    """`$FEWSHOT_CACHE/embeddings.sqlite`, or below the user's cache folder."""
+    """Where embeddings are kept.
+
+    Returns:
+        `$FEWSHOT_CACHE/embeddings.sqlite`, or a file below the user's cache folder.
+    """
     root = os.environ.get("FEWSHOT_CACHE") or os.path.join(
         os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "fewshot"
     )
@@ -36,7 +46,14 @@ def default_cache_path() -> Path:
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """What the cache holds: its file, the number of embeddings, and bytes on disk."""
+    """What the cache holds.
+
+    Attributes:
+        path: Its file.
+        entries: How many embeddings.
+        bytes: On disk.
+        max_bytes: How many there may be.
+    """
 
     path: Path
     entries: int
@@ -50,16 +67,19 @@ class EmbeddingCache:
     def __init__(
         self, path: str | Path | None = None, *, max_bytes: int = DEFAULT_MAX_BYTES, timeout: float = 10.0
     ) -> None:
-        """Args:
-        path: the SQLite file, `default_cache_path()` by default.
-        max_bytes: entries longest unused go beyond it.
-        timeout: seconds to wait for another process that writes.
+        """Name the file; it is opened when it is needed.
+
+        Args:
+            path: The SQLite file, `default_cache_path()` by default.
+            max_bytes: Entries longest unused go beyond it.
+            timeout: Seconds to wait for another process that writes.
         """
         self.path = Path(path) if path is not None else default_cache_path()
         self.max_bytes = max_bytes
         self._timeout = timeout
         self._local = threading.local()
         self._broken = False
+        self._damage_told = False
         self._lock = threading.Lock()
         self._connections: list[sqlite3.Connection] = []
         self._stale: list[bytes] = []  # keys that were read, and not marked as used today
@@ -104,12 +124,35 @@ class EmbeddingCache:
                 stacklevel=4,
             )
 
+    def _tell_damage(self) -> None:
+        with self._lock:
+            told, self._damage_told = self._damage_told, True
+        if not told:
+            warnings.warn(
+                f"the embedding cache {self.path} holds damaged entries; what they held is computed anew, and replaces them",
+                stacklevel=4,
+            )
+
     def get(self, key: bytes) -> npt.NDArray[np.float32] | None:
-        """The vector (D,) stored under `key`, or None."""
+        """Look one key up.
+
+        Args:
+            key: What the value depends on.
+
+        Returns:
+            The vector (D,) stored under it, or None.
+        """
         return self.get_many([key]).get(key)
 
     def get_many(self, keys: Sequence[bytes]) -> dict[bytes, npt.NDArray[np.float32]]:
-        """Key -> vector (D,) of those of some keys, a few hundred at most, that are stored."""
+        """Look keys up; a value whose digest is not right counts as absent, and that is told once.
+
+        Args:
+            keys: A few hundred at most.
+
+        Returns:
+            Key -> vector (D,), of those that are stored.
+        """
         if self._broken or not keys:
             return {}
         today = int(time.time()) // _DAY
@@ -120,18 +163,32 @@ class EmbeddingCache:
                 .execute(f"SELECT key, value, used FROM embeddings WHERE key IN ({places})", keys)
                 .fetchall()
             )
-        except (sqlite3.Error, OSError) as error:
+        except _TROUBLE as error:
             self._give_up(error)
             return {}
-        self._stale += [key for key, _, used in rows if used < today]
-        return {key: np.frombuffer(value, dtype="<f4") for key, value, _ in rows if len(value) % 4 == 0}
+        found: dict[bytes, npt.NDArray[np.float32]] = {}
+        for key, value, used in rows:
+            if _is_of_an_older_version(value):
+                continue
+            vector = _checked(key, value)
+            if vector is None:
+                self._tell_damage()
+                continue
+            found[key] = vector
+            if not isinstance(used, int) or used < today:
+                self._stale.append(key)
+        return found
 
     def put(self, entries: Mapping[bytes, npt.NDArray[np.float32]]) -> None:
-        """Store vectors (D,) by key, in one transaction."""
+        """Store vectors in one transaction.
+
+        Args:
+            entries: Key -> vector (D,).
+        """
         now = int(time.time()) // _DAY
         self._write(
             "INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?)",
-            [(key, np.ascontiguousarray(value, dtype="<f4").tobytes(), now) for key, value in entries.items()],
+            [(key, _with_digest(key, value), now) for key, value in entries.items()],
         )
 
     def note_use(self) -> None:
@@ -152,11 +209,15 @@ class EmbeddingCache:
             except BaseException:
                 connection.execute("ROLLBACK")
                 raise
-        except (sqlite3.Error, OSError) as error:
+        except _TROUBLE as error:
             self._give_up(error)
 
     def evict(self) -> int:
-        """Drop the entries longest unused until the rest fits `max_bytes`; returns how many went."""
+        """Drop the entries longest unused until the rest fits `max_bytes`.
+
+        Returns:
+            How many went.
+        """
         if self._broken:
             return 0
         try:
@@ -173,18 +234,22 @@ class EmbeddingCache:
             )
             connection.execute("VACUUM")
             return surplus
-        except (sqlite3.Error, OSError) as error:
+        except _TROUBLE as error:
             self._give_up(error)
             return 0
 
     def info(self) -> CacheInfo:
-        """Entries and bytes on disk; zeros where there is no cache yet."""
+        """Entries and bytes on disk.
+
+        Returns:
+            What there is; zeros where there is no cache yet.
+        """
         if not self.path.exists():
             return CacheInfo(self.path, 0, 0, self.max_bytes)
         entries = 0
         try:
             entries = self._connection().execute("SELECT COUNT(*) FROM embeddings").fetchone()[0]
-        except (sqlite3.Error, OSError) as error:
+        except _TROUBLE as error:
             self._give_up(error)
         return CacheInfo(self.path, entries, sum(part.stat().st_size for part in self._files()), self.max_bytes)
 
@@ -206,3 +271,28 @@ class EmbeddingCache:
         for part in self._files():
             part.unlink()
         self._broken = False
+
+
+def _digest(key: bytes, value: bytes) -> bytes:
+    """Of a value and of the key that it belongs to: no flipped bit goes unnoticed, and no value passes for another's."""
+    digest = hashlib.blake2b(key, digest_size=_DIGEST_BYTES)
+    digest.update(value)
+    return digest.digest()
+
+
+def _with_digest(key: bytes, vector: npt.NDArray[np.float32]) -> bytes:
+    """(D,) -> 4 D bytes and the digest."""
+    value = np.ascontiguousarray(vector, dtype="<f4").tobytes()
+    return value + _digest(key, value)
+
+
+def _checked(key: bytes, stored: object) -> npt.NDArray[np.float32] | None:
+    """The vector (D,) of what `_with_digest` made, or None where a bit of it, or of its key, is another."""
+    if not isinstance(stored, bytes) or len(stored) % 4 != _DIGEST_BYTES % 4:
+        return None
+    value = stored[:-_DIGEST_BYTES]
+    return np.frombuffer(value, dtype="<f4") if _digest(key, value) == stored[-_DIGEST_BYTES:] else None
+
+
+def _is_of_an_older_version(stored: object) -> bool:
+    return isinstance(stored, bytes) and len(stored) % 4 == 0

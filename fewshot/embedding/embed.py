@@ -22,7 +22,14 @@ from torch import Tensor
 
 from episodes.errors import DataError
 from fewshot.device import Precision, resolve_precision
-from fewshot.embedding.batches import ARITHMETIC, FixedShapeBatches, default_batch_size, embed_pictures
+from fewshot.embedding.batches import (
+    ARITHMETIC,
+    NO_EMBEDDING,
+    FixedShapeBatches,
+    default_batch_size,
+    embed_pictures,
+    usable_rows,
+)
 from fewshot.embedding.cache import EmbeddingCache
 from fewshot.encoders.base import VisionEncoder
 from fewshot.images.decoding import UnreadableImage, read_bytes
@@ -91,7 +98,7 @@ def embed_images(
         progress: told (pictures done, n) after every batch.
 
     Raises:
-        DataError: there are no pictures.
+        DataError: there are no pictures, or the encoder makes nothing of any.
     """
     if len(items) == 0:
         raise DataError("there are no pictures to embed")
@@ -163,12 +170,32 @@ class _Gathered:
     def keep(self, tags: list[tuple[int, bytes]], vectors: Tensor) -> None:
         """What the encoder made of a batch of (row, cache key)."""
         self._computed += len(tags)
+        sound = usable_rows(vectors)
+        if not bool(sound.all()):
+            for place in (~sound).nonzero().flatten().tolist():
+                self._refuse(tags[place][0])
+            tags, vectors = [tag for tag, good in zip(tags, sound.tolist(), strict=True) if good], vectors[sound]
         self._features[[row for row, _ in tags]] = vectors
         if self._cache is not None:
             self._cache.put({key: vector for (_, key), vector in zip(tags, vectors.numpy(), strict=True)})
 
+    def _refuse(self, row: int) -> None:
+        """A picture that the encoder makes nothing of counts as unreadable."""
+        self._readable[row] = False
+        self._problems[row] = NO_EMBEDDING
+
     def finish(self) -> Embeddings:
-        """All of it; rows with the bytes of an earlier row get what that one got."""
+        """All of it; rows with the bytes of an earlier row get what that one got.
+
+        Raises:
+            DataError: The encoder made nothing of any picture.
+        """
+        refused = sum(problem == NO_EMBEDDING for problem in self._problems.values())
+        if refused and not bool(self._readable.any()):
+            raise DataError(
+                f"none of the {refused} pictures that could be read has a usable embedding: the encoder gives NaN, infinities or zeros. "
+                "Its weights are unusable, or 16-bit numbers overflow: use --precision 32, or another checkpoint or backbone"
+            )
         for row, twin in self._twins:
             self._features[row], self._readable[row] = self._features[twin], self._readable[twin]
             if twin in self._problems:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,8 +27,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from episodes.errors import DataError
 from fewshot.device import Precision
-from fewshot.embedding.batches import FixedShapeBatches, default_batch_size
+from fewshot.embedding.batches import NO_EMBEDDING, FixedShapeBatches, default_batch_size, usable_rows
 from fewshot.embedding.embed import Embeddings, cache_space
+from fewshot.embedding.file_digest import file_digest, make_file
 from fewshot.encoders.base import VisionEncoder
 from fewshot.images.augmentation import Augmentation
 from fewshot.images.augmented_views import PictureSource, view_of
@@ -35,6 +37,7 @@ from fewshot.images.decoding import UnreadableImage, read_bytes
 from fewshot.images.transform import normalise
 
 MAX_BYTES = 64 << 30  # kept in the cache folder, over all trunks
+_DIGEST = "digest"  # in a trunk's note: of its file, and of the note itself
 _ROW = np.uint8  # files are mapped as bytes: numpy has no bfloat16
 
 
@@ -146,10 +149,12 @@ class HiddenStates:
         """Embeddings of every picture's first view, by the tail alone: the same bits as through the whole encoder."""
         features = torch.zeros(len(self), encoder.embed_dim)
         readable = torch.ones(len(self), dtype=torch.bool)
-        readable[list(self.problems)] = False
+        problems = dict(self.problems)
 
         def keep(rows: list[int], vectors: Tensor) -> None:
-            features[rows] = vectors
+            usable = usable_rows(vectors)
+            features[rows] = vectors.where(usable.unsqueeze(1), 0)
+            problems.update({row: NO_EMBEDDING for row, good in zip(rows, usable.tolist(), strict=True) if not good})
 
         def tail(copied: VisionEncoder, hidden: Tensor) -> Tensor:
             return copied.forward_tail(hidden, self.n_frozen)
@@ -160,7 +165,8 @@ class HiddenStates:
             for row in range(len(self)):
                 if row not in self.problems:
                     lanes.add(row, self._read(row * self.views))
-        return Embeddings(features, readable, dict(self.problems), int(readable.sum()))
+        readable[list(problems)] = False
+        return Embeddings(features, readable, problems, len(self) - len(self.problems))
 
 
 def stored_hidden_states(root: Path, key: HiddenStatesKey, n_frozen: int) -> HiddenStates | None:
@@ -169,6 +175,8 @@ def stored_hidden_states(root: Path, key: HiddenStatesKey, n_frozen: int) -> Hid
         note = _note(root, key, blocks)
         try:
             found = json.loads(note.read_text(encoding="utf-8"))
+            if not _is_sound(note, found):
+                continue
             trunk = HiddenStates(
                 note.with_suffix(".bin"),
                 blocks,
@@ -182,9 +190,26 @@ def stored_hidden_states(root: Path, key: HiddenStatesKey, n_frozen: int) -> Hid
             if trunk.path.stat().st_size == found["bytes"]:
                 os.utime(note)
                 return trunk
-        except (OSError, ValueError, KeyError, AttributeError):
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
             continue
     return None
+
+
+def _is_sound(note: Path, found: dict[str, Any]) -> bool:
+    """Whether a trunk is bit for bit what was written; damage is told. A note without a digest is an older version's."""
+    stored = found.get(_DIGEST)
+    if stored is None:
+        return False
+    if stored == _digest_of(note.with_suffix(".bin"), found):
+        return True
+    warnings.warn(f"{note.with_suffix('.bin')}: the stored frozen trunk is damaged; it is computed anew", stacklevel=4)
+    return False
+
+
+def _digest_of(path: Path, note: dict[str, Any]) -> str:
+    """Of a trunk's file and of what its note says of it."""
+    text = json.dumps({**note, _DIGEST: None}, sort_keys=True)
+    return hashlib.sha256(text.encode() + file_digest(path)).hexdigest()
 
 
 def _note(root: Path, key: HiddenStatesKey, n_frozen: int) -> Path:
@@ -233,8 +258,7 @@ def compute_hidden_states(
     note = _note(root, key, n_frozen)
     beside = root / f".{note.stem}.{os.getpid()}.part"
     try:
-        with beside.open("wb") as file:
-            file.truncate(hidden_states_bytes(key, like))
+        make_file(beside, hidden_states_bytes(key, like))
         problems = _fill(beside, key, n_frozen, encoder, source, workers, progress)
         os.replace(beside, note.with_suffix(".bin"))
     except OSError as error:
@@ -292,6 +316,8 @@ def _write_note(note: Path, like: Tensor, problems: dict[int, str]) -> None:
         "problems": problems,
         "bytes": note.with_suffix(".bin").stat().st_size,
     }
+    found = json.loads(json.dumps(found))  # as it will be read: numbers of rows become text
+    found[_DIGEST] = _digest_of(note.with_suffix(".bin"), found)
     with atomic_write(note) as file:
         json.dump(found, file)
 

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from episodes.errors import UsageError
+from fewshot.tensors import tensor_digest
 
 Self = TypeVar("Self", bound="VisionEncoder")
 
@@ -130,7 +131,7 @@ class VisionEncoder(nn.Module):
         with ThreadPoolExecutor(
             4
         ) as pool:  # hashing lets other threads run: hundreds of megabytes in a tenth of a second
-            for part in pool.map(_tensor_digest, sorted(self.state_dict().items())):
+            for part in pool.map(lambda entry: tensor_digest(*entry), sorted(self.state_dict().items())):
                 digest.update(part)
         return digest.hexdigest()
 
@@ -142,11 +143,3 @@ def cast_matrices(module: nn.Module, dtype: torch.dtype) -> None:
         if any(isinstance(part, kind) and type(part).forward is kind.forward for kind in _MATRICES):
             for parameter in part.parameters(recurse=False):
                 parameter.data = parameter.data.to(dtype)
-
-
-def _tensor_digest(entry: tuple[str, Tensor]) -> bytes:
-    key, tensor = entry
-    digest = hashlib.sha256(f"{key} {tuple(tensor.shape)} {tensor.dtype}".encode())
-    raw = tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8)
-    digest.update(raw.numpy().data)
-    return digest.digest()

@@ -19,6 +19,7 @@ from fewshot.encoders.family import EncoderFamily, EncodeSentences, Progress, se
 from fewshot.encoders.openai_clip import build_clip, visual_from_state, wrap_visual
 from fewshot.encoders.weights import read_weights
 from fewshot.registry import ENCODERS
+from fewshot.tensors import load_tensors
 
 TINY = "tiny"
 
@@ -38,7 +39,8 @@ def clip_state(name: str, download_root: str | Path | None = None) -> tuple[dict
         DataError: the model is known but was not downloaded, or the file is broken.
     """
     path = _path_of(name, download_root)
-    state, source = read_weights(path), TINY if name == TINY else str(path)
+    source = TINY if name == TINY else str(path)
+    state = read_weights(path, tiny.WEIGHTS_SHA256 if name == TINY else None)
     if tiny.ROWS not in state:
         return state, source
     try:
@@ -153,6 +155,7 @@ class TinyFamily(OpenAIFamily):
         """See `EncoderFamily.present`."""
         return [TINY]
 
-    def statistics_file(self, backbone: str) -> Path | None:
-        """See `EncoderFamily.statistics_file`; of its own training photographs."""
-        return tiny.weights_path().with_name(tiny.STATISTICS)
+    def statistics(self, backbone: str) -> dict[str, Tensor] | None:
+        """See `EncoderFamily.statistics`; of its own training photographs."""
+        path = tiny.weights_path().with_name(tiny.STATISTICS)
+        return load_tensors(path, tiny.STATISTICS_SHA256)[0] if path.is_file() else None

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from episodes.errors import DataError, UsageError
 from fewshot.encoders._clip_import import import_clip
+from fewshot.tensors import sha256_of
 
 Progress = Callable[[int, int], None]  # bytes so far, bytes in all (0 where the server does not say)
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0  # seconds without a byte
+_MOST_BYTES = 4 << 30  # the largest model has less than 2 GB
 
 
 def model_urls() -> dict[str, str]:
-    """OpenAI's models by name, as the `clip` package lists them; the folder in each address is the file's SHA-256."""
+    """OpenAI's models, as the `clip` package lists them.
+
+    Returns:
+        Name -> address; the folder in each address is the file's SHA-256.
+    """
     import_clip()
     from clip.clip import _MODELS  # the package offers the names publicly, the addresses only here
 
@@ -27,22 +33,25 @@ def model_urls() -> dict[str, str]:
 
 
 def default_root() -> Path:
-    """Where the `clip` package keeps its weights, so that both find each other's files."""
+    """Where the `clip` package keeps its weights, so that both find each other's files.
+
+    Returns:
+        A folder in the user's home.
+    """
     return Path(os.path.expanduser("~/.cache/clip"))
 
 
 def weights_file(name: str, download_root: str | Path | None = None) -> Path:
-    """Where the weights of an OpenAI model lie once downloaded."""
+    """Where the weights of an OpenAI model lie once downloaded.
+
+    Args:
+        name: Such as "ViT-B/32".
+        download_root: The folder; `default_root` by default.
+
+    Returns:
+        The file, there or not.
+    """
     return Path(download_root or default_root()) / model_urls()[name].rsplit("/", 1)[1]
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def download(
@@ -54,14 +63,17 @@ def download(
     file takes its name only when its SHA-256 is right.
 
     Args:
-        name: such as "ViT-B/32".
-        download_root: the folder; `~/.cache/clip` by default.
-        mirror: address of a folder that holds the files by their names (`ViT-B-32.pt`), instead of OpenAI's server.
-        progress: called with (bytes so far, bytes in all).
+        name: Such as "ViT-B/32".
+        download_root: The folder; `~/.cache/clip` by default.
+        mirror: Address of a folder that holds the files by their names (`ViT-B-32.pt`), instead of OpenAI's server.
+        progress: Called with (bytes so far, bytes in all).
+
+    Returns:
+        The file.
 
     Raises:
-        UsageError: no such model.
-        DataError: the network, the server or the file failed; says what to do.
+        UsageError: No such model.
+        DataError: The network, the server or the file failed; says what to do.
     """
     urls = model_urls()
     if name not in urls:
@@ -110,13 +122,36 @@ def _fetch(url: str, part: Path, progress: Progress | None) -> None:
         done = have if resumed else 0
         length = response.headers.get("Content-Length")
         total_bytes = done + int(length) if length else 0
+        _refuse_endless(total_bytes, part)
         with part.open("ab" if resumed else "wb") as file:
-            while chunk := response.read(_CHUNK):
+            while chunk := _next_chunk(response):
                 file.write(chunk)
                 done += len(chunk)
+                _refuse_endless(done, part)
                 if progress is not None:
                     progress(done, total_bytes)
         if total_bytes and done != total_bytes:
             raise OSError(
                 f"the connection broke after {done:,} of {total_bytes:,} bytes; run the command again to continue"
             )
+
+
+def _next_chunk(response: Any) -> bytes:
+    """Some bytes as they come, b"" at the end; a server that falls silent is not waited for forever.
+
+    Raises:
+        OSError: Nothing came for a while, or the connection broke.
+    """
+    try:
+        return bytes(response.read1(_CHUNK))
+    except TimeoutError as error:
+        raise OSError(
+            f"the server has sent nothing for {_TIMEOUT:g} s; run the command again to continue where it stopped"
+        ) from error
+
+
+def _refuse_endless(size: int, part: Path) -> None:
+    """Raises OSError: it is more than any of these models is; what came of it is deleted before it fills the disk."""
+    if size > _MOST_BYTES:
+        part.unlink(missing_ok=True)
+        raise OSError(f"the server offers more than {_MOST_BYTES:,} bytes, which none of these models has")

@@ -107,8 +107,12 @@ class EncoderFamily:
         """Name the backbones whose weights are on this machine, where that can be told without a search."""
         return []
 
-    def statistics_file(self, backbone: str) -> Path | None:
-        """Name the file with the training-class statistics that come with an encoder; None where none come."""
+    def statistics(self, backbone: str) -> dict[str, Tensor] | None:
+        """Read the training-class statistics that come with an encoder; None where none come.
+
+        Raises:
+            DataError: their file is broken.
+        """
         return None
 
 

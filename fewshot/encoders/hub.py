@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from episodes.errors import DataError, UsageError
-from fewshot.encoders.download import default_root, sha256_of
+from fewshot.encoders.download import default_root
 from fewshot.encoders.family import EncoderFamily, Progress
+from fewshot.tensors import sha256_of
 
 
 @dataclass(frozen=True)

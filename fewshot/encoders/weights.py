@@ -11,13 +11,15 @@ import pickle
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import torch
 from torch import Tensor
 
 from episodes.errors import DataError
+from fewshot.tensors import load_tensors, refuse_not_finite
 
+_MOST_INFLATION, _SLACK = 4, 64 << 20  # times the file's size, and bytes for small files
 _STORAGES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -52,8 +54,16 @@ def _as_list(values: Any) -> list[Any]:
     return list(values)
 
 
-class _ArchiveUnpickler(pickle.Unpickler):
-    """Unpickles the object tree of a TorchScript archive; anything but tensors, containers and module shells is refused."""
+class _ArchiveUnpickler(pickle._Unpickler):
+    """Unpickles the object tree of a TorchScript archive; anything but tensors, containers and module shells is refused.
+
+    It is the unpickler in Python, as torch's own is: that in C takes as much memory as ten bytes ask for (a number in its memo). The
+    one instruction that does so in Python, a mutable string of bytes of any length, is refused.
+    """
+
+    dispatch: ClassVar[dict[int, Any]] = {
+        code: load for code, load in pickle._Unpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]
+    }
 
     def __init__(self, file: BinaryIO, archive: zipfile.ZipFile, root: str) -> None:
         super().__init__(file)
@@ -117,31 +127,26 @@ def _unwrap(loaded: Any, path: Path) -> dict[str, Tensor]:
     return {str(key).removeprefix("module."): value for key, value in loaded.items() if isinstance(value, Tensor)}
 
 
-def read_weights(path: str | Path) -> dict[str, Tensor]:
+def read_weights(path: str | Path, sha256: str | None = None) -> dict[str, Tensor]:
     """The tensors of a weights file by name: a TorchScript archive, a plain state dict, or `.safetensors`.
 
+    Args:
+        path: The file.
+        sha256: What the SHA-256 of a `.safetensors` file must be, where that is known.
+
+    Returns:
+        Tensors of any shapes, by name.
+
     Raises:
-        DataError: the file is missing, broken, or holds anything but tensors; the message names the path.
+        DataError: The file is missing, broken, holds anything but tensors, or numbers that are not finite; names the path.
     """
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such weights file")
+    if path.suffix == ".safetensors":
+        return load_tensors(path, sha256)[0]
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return dict(load_file(path))
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                names = archive.namelist()
-                pickles = [name for name in names if name.endswith("/data.pkl") and name.count("/") == 1]
-                if len(pickles) > 1:
-                    raise DataError(
-                        f"{path}: holds {len(pickles)} archives in one ({', '.join(pickles[:3])}); expected one"
-                    )
-                if pickles and any(name == pickles[0].replace("data.pkl", "constants.pkl") for name in names):
-                    return _read_torchscript(path, archive, pickles[0])
-        return _unwrap(torch.load(path, map_location="cpu", weights_only=True), path)
+        state = _read(path)
     except DataError:
         raise
     except Exception as error:  # every way in which a file can be broken ends in one message with its path
@@ -150,3 +155,50 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             f"{path}: cannot be read as weights ({size:,} bytes; {type(error).__name__}: {str(error)[:200]}). Expected a file in OpenAI's "
             "format (TorchScript archive or state dict) or .safetensors; a download that broke off looks like this: fetch it again"
         ) from error
+    _refuse_spread(state, path)
+    refuse_not_finite(state, path)
+    return state
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a TorchScript archive or of what `torch.save` wrote."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            _refuse_bomb(path, archive)
+            names = archive.namelist()
+            pickles = [name for name in names if name.endswith("/data.pkl") and name.count("/") == 1]
+            if len(pickles) > 1:
+                raise DataError(
+                    f"{path}: holds {len(pickles)} archives in one ({', '.join(pickles[:3])}); expected one"
+                )
+            if pickles and any(name == pickles[0].replace("data.pkl", "constants.pkl") for name in names):
+                return _read_torchscript(path, archive, pickles[0])
+    return _unwrap(torch.load(path, map_location="cpu", weights_only=True), path)
+
+
+def _refuse_bomb(path: Path, archive: zipfile.ZipFile) -> None:
+    """Look at the sizes in the archive's directory, before a byte is inflated.
+
+    Raises:
+        DataError: Inflated it would be far larger than its file. Weights are stored as they are, and hardly shrink where not.
+    """
+    inflated, size = sum(entry.file_size for entry in archive.infolist()), path.stat().st_size
+    most = _MOST_INFLATION * size + _SLACK
+    if inflated > most:
+        raise DataError(
+            f"{path}: would inflate from {size:,} to {inflated:,} bytes, which weights never do. It is no weights file"
+        )
+
+
+def _refuse_spread(state: dict[str, Tensor], path: Path) -> None:
+    """Refuse tensors that show few stored numbers as many: a small file would fill the memory.
+
+    Raises:
+        DataError: There is one; names it.
+    """
+    for name, tensor in state.items():
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise DataError(
+                f"{path}: {name} claims the shape {tuple(tensor.shape)}, but the file holds only {tensor.untyped_storage().nbytes():,} "
+                "bytes for it. It is no weights file"
+            )

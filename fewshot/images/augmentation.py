@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from episodes.errors import UsageError
+from fewshot.limits import Within, check
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,11 +30,20 @@ class Augmentation:
         rotation: degrees of random rotation either way.
     """
 
-    crop_scale: tuple[float, float] = (0.5, 1.0)
-    flip: float = 0.5
-    colour: float = 0.2
-    randaugment: int = 0
-    rotation: float = 0.0
+    crop_scale: tuple[Annotated[float, Within(0, 1, above=True)], Annotated[float, Within(0, 1, above=True)]] = (
+        0.5,
+        1.0,
+    )
+    flip: Annotated[float, Within(0, 1)] = 0.5
+    colour: Annotated[float, Within(0, 2)] = 0.2
+    randaugment: Annotated[int, Within(0, 100)] = 0
+    rotation: Annotated[float, Within(0, 360)] = 0.0
+
+    def __post_init__(self) -> None:
+        check(self)
+        low, high = self.crop_scale
+        if low > high:
+            raise UsageError(f"crop_scale is {low} {high}: expected the lower share first, such as {high} {low}")
 
     def build(self, size: int) -> Callable[[Image.Image, int], Pixels]:
         """A function (RGB picture, key) -> (3, size, size) uint8, whose result depends on nothing but these two."""

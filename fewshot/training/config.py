@@ -6,11 +6,14 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from episodes.errors import UsageError
 from episodes.ranges import parse_range, upper
 from fewshot.images.augmentation import Augmentation
+from fewshot.limits import Count, CountOrRange, Seed, Share, Within, Workers, check
+
+Rate = Annotated[float, Within(0, 100)]
 
 
 @dataclass(frozen=True)
@@ -33,68 +36,68 @@ class TrainConfig:
     format."""
     download_root: Path | None = None
     """Where 'fewshot download' put the weights."""
-    unfreeze_blocks: int | Literal["all"] = 6
+    unfreeze_blocks: Annotated[int, Within(0, 10_000)] | Literal["all"] = 6
     """Train the last N blocks with the final norm and projection; 0 trains the classifier alone."""
 
-    epochs: int = 30
+    epochs: Annotated[int, Within(1, 100_000)] = 30
     """Passes over as many pictures as there are training pictures."""
-    batch_size: int = 32
+    batch_size: Count = 32
     """Pictures a step, over all processes."""
-    ways: int | str | None = None
+    ways: CountOrRange | None = None
     """Classes an episode (5, or 5-20 for a range); unset, one episode fills a batch."""
-    shots: int | str = 1
+    shots: CountOrRange = 1
     """Support pictures a class (1, or 1-10 for a range)."""
-    queries: int = 3
+    queries: Count = 3
     """Query pictures a class."""
 
-    visual_lr: float = 1e-5
+    visual_lr: Rate = 1e-5
     """Peak learning rate of the encoder's unfrozen part."""
-    classifier_lr: float = 5e-4
+    classifier_lr: Rate = 5e-4
     """Peak learning rate of the residual classifier and the learned scale."""
-    prototypical_weight: float = 1.0
+    prototypical_weight: Annotated[float, Within(0, 1_000_000)] = 1.0
     """Weight of the prototypical loss."""
-    class_weight: float = 1.0
+    class_weight: Annotated[float, Within(0, 1_000_000)] = 1.0
     """Weight of the residual classifier's cross-entropy over the training classes."""
-    weight_decay: float = 0.05
+    weight_decay: Rate = 0.05
     """AdamW's decay; norms, biases, embeddings of position and the scale are exempt."""
-    dropout: float = 0.1
+    dropout: Share = 0.1
     """In the residual classifier."""
-    label_smoothing: float = 0.0
+    label_smoothing: Share = 0.0
     """Of the residual classifier's targets."""
-    warmup: float = 0.05
+    warmup: Share = 0.05
     """Share of the steps over which learning rates rise, before the cosine."""
-    head_warmup: float = 0.05
+    head_warmup: Share = 0.05
     """Share of the steps at the start in which the encoder stays frozen and the classifier learns alone."""
-    clip_norm: float = 1.0
+    clip_norm: Annotated[float, Within(0)] = 1.0
     """Gradient norms are clipped to this."""
 
     augmentation: Augmentation = field(default_factory=Augmentation)
     """Random crops, flips and colours."""
-    views: int | None = None
+    views: Count | None = None
     """Give every picture this many fixed augmented views instead of augmenting anew each time; lets --trunk_cache work."""
     trunk_cache: Literal["auto", "on", "off"] = "auto"
     """With --views: compute what the frozen blocks make of each view once and keep it on disk; auto does so where it pays."""
 
-    val_ways: int = 5
+    val_ways: Count = 5
     """Classes of a validation episode."""
-    val_shots: int | None = None
+    val_shots: Count | None = None
     """Support pictures a class in validation; the upper end of --shots unless given."""
-    val_queries: int = 15
+    val_queries: Count = 15
     """Query pictures a class in validation; fewer where classes are small."""
-    val_episodes: int = 600
+    val_episodes: Count = 600
     """Validation episodes, the same ones after every epoch."""
 
     nested: bool = False
     """Class folders lie deeper: train_data/<group>/<class>/<picture>."""
-    min_images: int = 1
+    min_images: Count = 1
     """Leave out classes with fewer pictures."""
-    seed: int = 0
+    seed: Seed = 0
     """Every random choice follows from it."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, ..."""
     precision: Literal["auto", "32", "bf16", "16"] = "auto"
     """Arithmetic of the encoder: bfloat16 where the hardware has it."""
-    workers: int | None = None
+    workers: Workers | None = None
     """Processes that load pictures; by default as many as cores, at most 8."""
     no_cache: bool = False
     """Neither read nor write the cache of embeddings."""
@@ -106,12 +109,12 @@ class TrainConfig:
     """Print one machine-readable document and nothing else."""
 
     def __post_init__(self) -> None:
-        """Raises UsageError: a setting outside what makes sense, named with its value."""
-        for name in ("epochs", "batch_size", "queries", "val_ways", "val_queries", "val_episodes"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}: expected at least 1")
-        if self.views is not None and self.views < 1:
-            raise UsageError(f"views is {self.views}: expected at least 1")
+        """Check every setting before anything is read.
+
+        Raises:
+            UsageError: A setting outside what makes sense, named with its value and what is allowed.
+        """
+        check(self)
         if self.trunk_cache == "on" and (self.views is None or self.unfreeze_blocks == "all"):
             why = (
                 "--views: without it every picture looks new each time"
@@ -119,17 +122,8 @@ class TrainConfig:
                 else "frozen blocks: none are"
             )
             raise UsageError(f"trunk_cache is on, but needs {why}")
-        if self.workers is not None and self.workers < 0:
-            raise UsageError(f"workers is {self.workers}: expected 0 or more")
-        for name in ("visual_lr", "classifier_lr", "prototypical_weight", "class_weight", "weight_decay", "clip_norm"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise UsageError(f"{name} is {getattr(self, name)}: expected a number of at least 0")
-        for name in ("warmup", "head_warmup", "dropout", "label_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}: expected a share in [0, 1)")
         if self.prototypical_weight == 0 and self.class_weight == 0:
             raise UsageError("prototypical_weight and class_weight are both 0: there is nothing to learn from")
-        self.shot_range, self.way_range  # noqa: B018  (they validate)
 
     @property
     def shot_range(self) -> int | tuple[int, int]:
@@ -142,7 +136,11 @@ class TrainConfig:
         return None if self.ways is None else parse_range(self.ways, "ways")
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary for `config.json`; paths as strings."""
+        """The settings for `config.json`.
+
+        Returns:
+            Name -> value; paths as strings, tuples as lists.
+        """
 
         def plain(value: Any) -> Any:
             if isinstance(value, tuple):
@@ -158,7 +156,13 @@ FREE_ON_RESUME = frozenset({"resume", "output", "workers", "quiet", "json", "no_
 
 @dataclass(frozen=True)
 class EpisodePlan:
-    """Ways, and episodes and steps that follow from the batch."""
+    """Ways, and what follows from the batch.
+
+    Attributes:
+        ways: Classes an episode, a number or an inclusive range.
+        episodes_per_step: Over all processes.
+        steps_per_epoch: Training pictures divided by the batch, rounded up.
+    """
 
     ways: int | tuple[int, int]
     episodes_per_step: int
@@ -171,9 +175,24 @@ def plan_episodes(config: TrainConfig, n_images: int, n_eligible: int, processes
     Unset ways: batch_size // (shots + queries), so that one episode fills the batch (at most the eligible classes). Set, the
     batch holds batch_size // (ways * (shots + queries)) episodes, shared evenly among the processes.
 
+    Args:
+        config: Settings of the run.
+        n_images: Training pictures.
+        n_eligible: Classes with enough pictures for an episode.
+        processes: How many share the batch.
+
+    Returns:
+        Ways, episodes a step, and steps an epoch.
+
     Raises:
-        UsageError: the batch is too small for one episode a process; names the smallest that works.
+        UsageError: The batch is too small for one episode a process, and the message names the smallest that works; or it is
+            larger than the training set.
     """
+    most = max(n_images, TrainConfig.batch_size)
+    if config.batch_size > most:
+        raise UsageError(
+            f"batch_size is {config.batch_size}, but there are {n_images} training pictures: give at most {most}"
+        )
     per_class = upper(config.shot_range) + config.queries
     ways = config.way_range
     if ways is None:

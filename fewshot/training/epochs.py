@@ -64,10 +64,7 @@ def _epoch(run: Run, state: run_state.RunState, steps: Any) -> Tensor:
                 run.schedule.encoder_frozen(batch.step),
             )
             if not bool(torch.isfinite(losses.total)):
-                raise DataError(
-                    f"the loss is {float(losses.total)} at step {batch.step}: lower --visual_lr or --classifier_lr, or use "
-                    f"--precision 32. Continue from the last epoch with --output {run.folder} --resume"
-                )
+                raise DataError(_why_not_finite(run, state, float(losses.total), batch.step))
             run.wrapped_optimiser.zero_grad()
             run.fabric.backward(losses.total)
             if run.config.clip_norm:
@@ -80,6 +77,19 @@ def _epoch(run: Run, state: run_state.RunState, steps: Any) -> Tensor:
             advance(done + 1, per_epoch)
     reduced = run.fabric.all_reduce(sums / per_epoch, reduce_op="mean")
     return torch.as_tensor(reduced).cpu()
+
+
+def _why_not_finite(run: Run, state: run_state.RunState, loss: float, step: int) -> str:
+    """What to do about a loss that is NaN or infinite. A run goes on with the settings that it began with: others need a new one."""
+    config = run.config
+    again = (
+        f"the last finished epoch, {state.epoch}, is kept in {run.folder}" if state.epoch else "no epoch was finished"
+    )
+    return (
+        f"the loss is {loss} at step {step} (epoch {state.epoch + 1}; precision {run.precision()}, visual_lr {config.visual_lr:g}, "
+        f"classifier_lr {config.classifier_lr:g}). Likely the learning rates are too high or 16-bit numbers overflow: start again into "
+        f"another --output with a lower --visual_lr or --classifier_lr, or with --precision 32; {again}"
+    )
 
 
 def _end_epoch(run: Run, state: run_state.RunState, means: Tensor, seconds: float) -> None:

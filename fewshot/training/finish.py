@@ -27,9 +27,8 @@ def finish(run: Run, state: run_state.RunState, untouched: Embeddings | None) ->
         if described["calibration"]:
             told = describe_calibration(described["calibration"]["prototype"])
             run.console.line(f"confidence of prototype on validation episodes: {told}")
-        checkpoint.write_config(run.folder, described)
         checkpoint.save_checkpoint(
-            run.folder, run.encoder, run.model.classifier, run.model.log_scale, run.original, kept, original
+            run.folder, described, run.encoder, run.model.classifier, run.model.log_scale, run.original, kept, original
         )
         (run.folder / checkpoint.RESUME).unlink(missing_ok=True)
         run.hidden_state_cache.clean()

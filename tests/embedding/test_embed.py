@@ -138,7 +138,8 @@ def test_a_cached_value_of_another_length_is_computed_anew(
         connection.execute("UPDATE embeddings SET value = ? WHERE key = ?", (value, key))
     connection.commit()
     connection.close()
-    again = embed_images(encoder, paths, cache=EmbeddingCache(tmp_path / "cache.sqlite"))
+    with pytest.warns(UserWarning, match="damaged entries"):
+        again = embed_images(encoder, paths, cache=EmbeddingCache(tmp_path / "cache.sqlite"))
     assert again.computed == 2 and torch.equal(again.features, whole.features)
 
 
@@ -260,3 +261,38 @@ def test_eviction_drops_what_was_longest_unused(tmp_path: Path) -> None:
     assert cache.evict() >= 50
     assert all(cache.get(bytes([i])) is not None for i in range(20))
     assert cache.info().entries <= 50 and cache.evict() == 0
+
+
+class Partial(VisionEncoder):
+    """Means of quarters of the picture; of bright pictures it makes `value`, as overflowing arithmetic would."""
+
+    def __init__(self, value: float, bright: float) -> None:
+        super().__init__()
+        self.name, self.embed_dim, self.image_size = "partial", 12, 32
+        self.blocks = [torch.nn.Identity()]
+        self.unused = torch.nn.Parameter(torch.zeros(1))
+        self.value, self.bright = value, bright
+
+    def _stem(self, images: Tensor) -> Tensor:
+        return torch.nn.functional.adaptive_avg_pool2d(images, 2).flatten(1)
+
+    def _head(self, hidden: Tensor) -> Tensor:
+        return hidden.where(hidden.mean(1, keepdim=True) < self.bright, self.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
+def test_a_picture_without_a_usable_embedding_is_unreadable_and_not_cached(
+    paths: list[Path], tmp_path: Path, value: float
+) -> None:
+    cache = EmbeddingCache(tmp_path / "cache.sqlite")
+    twin = Path(shutil.copy(paths[0], tmp_path / "twin.png"))
+    whole = embed_images(Partial(value, bright=1e9), [*paths, twin])
+    found = embed_images(Partial(value, bright=0.0), [*paths, twin], cache=cache)
+    good = found.readable
+    assert 5 < int(good.sum()) < 46 and good[50] == good[0]
+    assert torch.equal(found.features[good], whole.features[good]) and not found.features[~good].any()
+    assert sorted(found.problems) == (~good).nonzero().flatten().tolist()
+    assert all("no usable embedding" in problem for problem in found.problems.values())
+    assert cache.info().entries == int(good[:50].sum())
+    with pytest.raises(DataError, match=r"none of the 50 pictures .* --precision 32"):
+        embed_images(Partial(value, bright=-1e9), paths)

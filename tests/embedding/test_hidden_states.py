@@ -6,8 +6,10 @@ import csv
 import dataclasses
 import json
 import pickle
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -245,8 +247,48 @@ def test_a_truncated_file_is_not_trusted_and_the_oldest_go_first(
     made = make(encoder, class_folders, tmp_path)
     with made.path.open("r+b") as file:
         file.truncate(100)
-    assert stored_hidden_states(tmp_path, key, 1) is None
+    with pytest.warns(UserWarning, match="damaged"):
+        assert stored_hidden_states(tmp_path, key, 1) is None
     made = make(encoder, class_folders, tmp_path)
     monkeypatch.setattr(hidden_states, "MAX_BYTES", made.path.stat().st_size)
     other = make(encoder, class_folders, tmp_path, views=1)
     assert other.path.exists() and not made.path.exists()
+
+
+def test_no_flipped_bit_of_a_trunk_or_its_note_is_served(
+    encoder: VisionEncoder, class_folders: Path, tmp_path: Path
+) -> None:
+    table = read_class_folders(class_folders)
+    key = hidden_states_key(encoder, table.items, views=2, augmentation=Augmentation(), seed=3, precision="32")
+    made = make(encoder, class_folders, tmp_path)
+    assert stored_hidden_states(tmp_path, key, 1) is not None
+    generator = np.random.default_rng(0)
+    for file in (made.path, made.path.with_suffix(".json")):
+        whole = file.read_bytes()
+        for place in generator.integers(0, len(whole), 60):
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << int(generator.integers(8))
+            file.write_bytes(damaged)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                found = stored_hidden_states(tmp_path, key, 1)
+            # White space in the note may change to other white space: nothing that is read depends on it.
+            assert found is None or (file != made.path and json.loads(damaged) == json.loads(whole))
+        file.write_bytes(whole)
+        assert stored_hidden_states(tmp_path, key, 1) is not None
+
+
+def test_a_damaged_trunk_is_told_and_made_anew(config: TrainConfig, tmp_path: Path) -> None:
+    whole = train(config).path
+    trunks = sorted((default_cache_path().parent / "trunks").glob("*.bin"))
+    assert trunks
+    for trunk in trunks:
+        data = bytearray(trunk.read_bytes())
+        data[len(data) // 2 + 3] ^= 64  # an exponent's bit
+        trunk.write_bytes(data)
+    with pytest.warns(UserWarning, match=r"\.bin: the stored frozen trunk is damaged; it is computed anew"):
+        again = train(dataclasses.replace(config, output=tmp_path / "again")).path
+    assert (whole / "model.safetensors").read_bytes() == (again / "model.safetensors").read_bytes()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        train(dataclasses.replace(config, output=tmp_path / "third"))

@@ -18,7 +18,21 @@ VOCABULARY = 49408
 STATISTICS = "statistics.safetensors"  # beside the weights: of its own training photographs
 ROWS, VALUES, DEFAULT = "token_embedding.rows", "token_embedding.values", "token_embedding.default"
 
-__all__ = ["DEFAULT", "ROWS", "STATISTICS", "VALUES", "VOCABULARY", "expand_state_dict", "weights_path"]
+#: What the shipped files are. Whoever trains the encoder anew writes their digests here.
+WEIGHTS_SHA256 = "fb9c2c1084ddbc977e5c0ab695367fe3828e2f57eab0bb2d3c6027f80b83a471"
+STATISTICS_SHA256 = "6bfa0c9474bd7b9ead8c47232942cdbfc80ad8ead71ade6aec4d8b904409b77f"
+
+__all__ = [
+    "DEFAULT",
+    "ROWS",
+    "VALUES",
+    "STATISTICS",
+    "STATISTICS_SHA256",
+    "VOCABULARY",
+    "WEIGHTS_SHA256",
+    "expand_state_dict",
+    "weights_path",
+]
 
 
 def weights_path() -> Path:
