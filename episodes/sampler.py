@@ -34,7 +34,8 @@ class EpisodeSampler(Sequence[Episode]):
 
     Args:
         table: pictures and classes.
-        ways, shots: a number, or an inclusive range to draw from for each episode.
+        ways: a number, or an inclusive range to draw from for each episode.
+        shots: support pictures a class, likewise.
         queries: query pictures of each class.
         seed: the seed; every 64 bits of it count.
         episodes: how many; what an episode costs depends neither on it nor on the size of the table.

@@ -72,6 +72,7 @@ class PairedDifference:
         return abs(self.mean) > self.ci95
 
     def summary(self) -> str:
+        """The difference with its interval, and whether it is settled, in a sentence."""
         text = f"{self.mean:+.2%} ± {self.ci95:.2%} over {self.episodes} episodes"
         if self.settled:
             return text
@@ -83,7 +84,8 @@ def paired_difference(a: Any, b: Any) -> PairedDifference:
     """Compare two methods on the same episodes.
 
     Args:
-        a, b: :class:`~episodes.results.Results`, or (T,) accuracies; NaN (unknown) in either is left out.
+        a: :class:`~episodes.results.Results`, or (T,) accuracies; NaN (unknown) in either is left out.
+        b: the other method, on the same episodes.
 
     Raises:
         DataError: the episodes are not the same, or none has a known accuracy in both.

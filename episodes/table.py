@@ -27,6 +27,7 @@ class PassedOver:
 
     @property
     def total(self) -> int:
+        """How many things were left out."""
         return sum(self.counts.values())
 
     def summary(self) -> str:
@@ -52,12 +53,14 @@ class PassedOverCounter:
         self._faults.append(text)
 
     def add(self, reason: str, *path: str) -> None:
+        """Count one thing that is passed over, and keep its path as an example."""
         self._counts[reason] = self._counts.get(reason, 0) + 1
         kept = self._examples.get(reason, ())
         if len(kept) < _EXAMPLES:
             self._examples[reason] = (*kept, display_name(os.path.join(*path)))
 
     def result(self) -> PassedOver:
+        """What was collected."""
         return PassedOver(self._counts, self._examples, tuple(self._faults))
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from episodes.errors import DataError, UsageError
-from fewshot.training.config import TrainConfig
+from fewshot.config import TrainConfig
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""Last step of making `tiny`: put the encoder of an episodic fine-tuning run into the shipped file.
+r"""Last step of making `tiny`: put the encoder of an episodic fine-tuning run into the shipped file.
 
-    fewshot train --train_data DATA/tin/base --val_data DATA/tin/val --backbone STAGE/tiny.safetensors \\
+    fewshot train --train_data DATA/tin/base --val_data DATA/tin/val --backbone STAGE/tiny.safetensors \
         --unfreeze_blocks 2 --visual_lr 1e-4 --batch_size 96 --views 4 --output RUN
     python -m experiments.finish_tiny RUN STAGE/tiny.safetensors fewshot/encoders/tiny/tiny.safetensors --data DATA
 

@@ -73,9 +73,7 @@ def settings_of(arguments: Arguments) -> Settings:
 
 
 def train(arguments: Arguments) -> Path:
-    """Train and export; returns the path of the weights. Refuses to overwrite a run unless asked to resume
-    it.
-    """
+    """Train and export; returns the path of the weights. Refuses to overwrite a run unless asked to resume it."""
     data, output = arguments.data, arguments.output
     checkpoint = output / "checkpoint.pt"
     if checkpoint.exists() and not arguments.resume:

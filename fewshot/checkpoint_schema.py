@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+from fewshot.config import TrainConfig
 from fewshot.limits import Count, Within, problem_with
-from fewshot.training.config import TrainConfig
 
 FORMAT = 1
 

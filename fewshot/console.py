@@ -14,7 +14,12 @@ class Console:
     """Lines and bars go to standard error, so that standard output holds results alone."""
 
     def __init__(self, quiet: bool = False, stream: IO[str] | None = None) -> None:
-        """Args: quiet: say nothing but warnings. stream: standard error by default."""
+        """Set it up.
+
+        Args:
+            quiet: say nothing but warnings.
+            stream: standard error by default.
+        """
         self.quiet = quiet
         self._stream = stream or sys.stderr
         self._say: Callable[[str], None] | None = None

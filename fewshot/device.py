@@ -15,7 +15,7 @@ _DTYPES = {"bf16": torch.bfloat16, "16": torch.float16}
 
 
 def resolve_device(device: str = "auto") -> torch.device:
-    """ "auto" is the GPU where there is one, else the CPU.
+    """Find the device: "auto" is the GPU where there is one, else the CPU.
 
     Raises:
         UsageError: the device is not known to torch, or not on this machine.
@@ -35,7 +35,7 @@ def resolve_device(device: str = "auto") -> torch.device:
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Literal["32", "bf16", "16"]:
-    """ "auto" is bfloat16 where the hardware multiplies it natively, float16 on older GPUs, else float32.
+    """Find the precision: "auto" is bfloat16 where the hardware multiplies it natively, float16 on older GPUs, else float32.
 
     Raises:
         UsageError: float16 on a CPU, where it is neither fast nor safe.

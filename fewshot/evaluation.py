@@ -212,12 +212,12 @@ def compare(rows: Sequence[EvaluationRow], first: str, second: str) -> list[Comp
 
     Args:
         rows: of one evaluation.
-        first, second: classifier names, checkpoint paths, or "untouched".
+        first: classifier names, checkpoint paths, or "untouched".
+        second: what the first is compared with, named likewise.
 
     Raises:
         UsageError: one of them is not among the rows, or they name the same rows.
     """
-
     first, second = (str(Path(name)) if os.path.isdir(name) else name for name in (first, second))
 
     def named(name: str) -> list[EvaluationRow]:

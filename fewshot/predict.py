@@ -96,8 +96,12 @@ def predict(
         temperature: calibrates the confidence; see `fewshot.classifiers.calibration`.
         adapter: tunes a copy of the encoder on each task's support pictures; None leaves it as it is.
         seed: of the adapter's augmentation.
-        truth, find_truth: see `episodes.read_task_directory`.
-        precision, workers, cache, progress: see `fewshot.embed_images`.
+        truth: see `episodes.read_task_directory`.
+        find_truth: see `episodes.read_task_directory`.
+        precision: see `fewshot.embed_images`.
+        workers: see `fewshot.embed_images`.
+        cache: see `fewshot.embed_images`.
+        progress: see `fewshot.embed_images`.
         embed: what is called in its place.
 
     Raises:

@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
+from fewshot.config import TrainConfig
 from fewshot.encoders._clip_import import import_clip_model
-from fewshot.training.config import TrainConfig
 
 
 @pytest.fixture(autouse=True)

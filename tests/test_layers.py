@@ -160,3 +160,89 @@ lazy = import_module(".counter_random", __name__)
             ("episodes.counter_random", True),
         ]
     )
+
+
+# The floors of fewshot, from the ground up: a module may import from its own room and from the floors below it.
+FLOORS = (
+    ("version", "console", "device", "distributed", "tensors", "registry", "limits"),
+    ("images",),
+    ("config",),
+    ("encoders",),
+    ("embedding",),
+    ("classifiers",),
+    ("checkpoint", "checkpoint_schema", "evaluation"),
+    ("training",),
+    ("adaptation",),
+    ("predict",),
+    ("report",),
+    ("demo",),
+    ("app",),
+    ("commands",),
+    ("", "__main__"),
+)
+# Rooms of one floor may use each other where a name is listed here, as far as no circle comes of it.
+OPEN = {0, 6, 14}
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def arrows(package: str) -> dict[str, set[str]]:
+    """Module -> the modules of its package that it imports, in functions and for the type checker too."""
+    known = {module_name(path) for path in modules(package)}
+    found: dict[str, set[str]] = {}
+    for path in modules(package):
+        targets = found.setdefault(module_name(path), set())
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+                targets |= {name if name in known else node.module for name in names}
+            else:
+                targets |= set(_names(node, dotted_package(path)))
+        found[module_name(path)] = {each for each in targets if each in known and each != module_name(path)}
+    return found
+
+
+def room(module: str) -> str:
+    """ "fewshot.images.decoding" -> "images"; the package itself -> ""."""
+    return (module.split(".") + [""])[1]
+
+
+def test_no_arrow_of_fewshot_points_up() -> None:
+    floor = {name: number for number, names in enumerate(FLOORS) for name in names}
+    graph = arrows("fewshot")
+    assert {room(module) for module in graph} == set(floor), "a room without a floor, or a floor without its room"
+    wrong = [
+        f"{module} imports {target}"
+        for module, targets in graph.items()
+        for target in targets
+        if floor[room(target)] > floor[room(module)]
+        or (
+            floor[room(target)] == floor[room(module)]
+            and room(target) != room(module)
+            and floor[room(module)] not in OPEN
+        )
+    ]
+    assert not wrong, "\n".join(sorted(wrong))
+
+
+@pytest.mark.parametrize("package", sorted(ALLOWED))
+def test_no_module_needs_itself(package: str) -> None:
+    """No circles: every module can be read after those that it imports."""
+    graph = arrows(package)
+    while leaves := {module for module, targets in graph.items() if not targets & set(graph)}:
+        graph = {module: targets for module, targets in graph.items() if module not in leaves}
+    assert not graph, f"a circle among {', '.join(sorted(graph))}"
+
+
+def test_the_floors_see_an_arrow_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests above can fail."""
+    graph = arrows("fewshot")
+    assert "fewshot.classifiers.prototype" in graph and "fewshot.device" in graph["fewshot.embedding.batches"]
+    monkeypatch.setitem(globals(), "arrows", lambda package: {**graph, "fewshot.device": {"fewshot.training.loop"}})
+    with pytest.raises(AssertionError, match=r"fewshot.device imports fewshot.training.loop"):
+        test_no_arrow_of_fewshot_points_up()
+    with pytest.raises(AssertionError, match="a circle among"):
+        test_no_module_needs_itself("fewshot")

@@ -52,6 +52,7 @@ class Contract:
         self._classifier = classifier
 
     def __call__(self, tasks: TaskBatch) -> Tensor:
+        """See `Classifier`."""
         return self._classifier(tasks)
 
 

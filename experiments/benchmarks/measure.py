@@ -68,7 +68,7 @@ def in_turn(sides: Mapping[str, Side], rounds: int, *, warm_up: bool = True) -> 
 
 
 def quotients(above: list[float], below: list[float]) -> list[float]:
-    """above / below, round by round."""
+    """Above / below, round by round."""
     return [a / b for a, b in zip(above, below, strict=True)]
 
 

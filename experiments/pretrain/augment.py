@@ -17,6 +17,7 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def uniform(generator: torch.Generator, shape: tuple[int, ...], low: float, high: float) -> Tensor:
+    """Draw from [low, high), evenly."""
     return torch.rand(shape, generator=generator) * (high - low) + low
 
 
@@ -38,9 +39,7 @@ def eval_batch(pixels: Tensor, size: int) -> Tensor:
 def sample(
     pixels: Tensor, theta: Tensor, size: int, shift: Tensor | None = None, padding: str = "reflection"
 ) -> Tensor:
-    """Bilinear resampling of (B, 3, s, s) by affine ``theta`` (B, 2, 3), plus a displacement (B, size, size,
-    2).
-    """
+    """Bilinear resampling of (B, 3, s, s) by affine ``theta`` (B, 2, 3), plus a displacement (B, size, size, 2)."""
     grid = F.affine_grid(theta, [len(pixels), 3, size, size], align_corners=False)
     if shift is not None:
         grid = grid + shift

@@ -30,13 +30,12 @@ class Pictures:
         return len(self.labels)
 
     def to(self, device: torch.device | str) -> Pictures:
+        """The same on a device."""
         return Pictures(self.pixels.to(device), self.labels.to(device), self.class_names)
 
 
 def decode(path: Path, size: int = SIZE) -> npt.NDArray[np.uint8]:
-    """One picture as CLIP's preprocessing frames it: bicubic to the short side, centre crop, RGB (3, size,
-    size).
-    """
+    """One picture as CLIP's preprocessing frames it: bicubic to the short side, centre crop, RGB (3, size, size)."""
     with Image.open(path) as opened:
         image = opened.convert("RGB")
     width, height = image.size

@@ -1,6 +1,4 @@
-"""From a training CLIP to the file that ships: float16, and of the token embedding only the rows that were
-trained.
-"""
+"""From a training CLIP to the file that ships: float16, and of the token embedding only the rows that were trained."""
 
 from __future__ import annotations
 

@@ -17,9 +17,7 @@ from experiments.pretrain.train import Run
 
 
 def fit(run: Run, output: Path, validation: Pictures, every: float = 300.0) -> None:
-    """Train to the end of the budget; every ``every`` seconds, and at the end, write the curve and a
-    checkpoint.
-    """
+    """Train to the end of the budget; every ``every`` seconds, and at the end, write the curve and a checkpoint."""
     threads = torch.get_num_threads()
     if run.settings.shards > 1:
         torch.set_num_threads(1)  # also what compiled code is made for
@@ -49,8 +47,9 @@ def _fit(run: Run, output: Path, validation: Pictures, every: float) -> None:
 
 
 def record(run: Run, output: Path, validation: Pictures, seconds: float, seen: list[dict[str, float]]) -> None:
-    """Append a line to curve.csv, whose lines may be of a run with other losses: losses since the last line, and the averaged
-    weights' accuracy.
+    """Append a line to curve.csv, whose lines may be of a run with other losses.
+
+    Losses since the last line, and the averaged weights' accuracy.
     """
     size = schedule.picture_size(min(run.budget.share, 0.999))
     features = embed(run.average, validation.pixels, size, run.dtype)

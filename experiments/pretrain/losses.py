@@ -1,6 +1,4 @@
-"""What is minimised: cosine classification of pictures, and their contrast with the text of their class
-names.
-"""
+"""What is minimised: cosine classification of pictures, and their contrast with the text of their class names."""
 
 from __future__ import annotations
 
@@ -13,9 +11,7 @@ from torch import Tensor, nn
 
 
 class Heads(nn.Module):
-    """Cosine classifiers of the training classes; thrown away afterwards. A character turned is another
-    class.
-    """
+    """Cosine classifiers of the training classes; thrown away afterwards. A character turned is another class."""
 
     def __init__(self, photos: int, characters: int, embed_dim: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -26,8 +22,10 @@ class Heads(nn.Module):
 
 @dataclass(frozen=True)
 class Targets:
-    """Labels of one shard: of mixed photographs (B,) twice and the first one's share, of characters and turns
-    (C,); with a teacher its mixed probabilities (B, classes) of the photographs, and how much they count.
+    """Labels of one shard.
+
+    Of mixed photographs (B,) twice and the first one's share, of characters and turns (C,); with a teacher its mixed probabilities
+    (B, classes) of the photographs, and how much they count.
     """
 
     first: Tensor

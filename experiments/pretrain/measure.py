@@ -27,8 +27,7 @@ def ncm_accuracy(
     ways: int = 5,
     queries: int = 15,
 ) -> tuple[float, float]:
-    """Mean accuracy and 95 % half-width of ``ways``-way prototypes over episodes that are a function of the
-    seed.
+    """Mean accuracy and 95 % half-width of ``ways``-way prototypes over episodes that are a function of the seed.
 
     features (n, E) unit-norm, labels (n,); 5 queries a class where some class is too small for ``queries``.
     """

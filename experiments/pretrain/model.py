@@ -53,8 +53,7 @@ def make_clip(shape: Shape, vocabulary: int, seed: int) -> CLIP:
 
 
 def _initialise_visual(visual: Any, shape: Shape) -> None:
-    """Sine positions and attention that starts as trained attention looks (Trockman & Kolter 2023, arXiv
-    2305.09828).
+    """Sine positions and attention that starts as trained attention looks (Trockman & Kolter 2023, arXiv 2305.09828).
 
     With forty thousand pictures a transformer spends most of its time finding locality; this start hands it
     over.
@@ -107,9 +106,7 @@ def position_resize(old: int, new: int) -> Tensor:
 
 
 def block_forward(x: Tensor, p: list[Tensor], heads: int, mask: Tensor | None, keep: Tensor | None) -> Tensor:
-    """One pre-norm residual block; x (B, L, W), p the block's twelve parameters in state-dict order, keep (2,
-    B).
-    """
+    """One pre-norm residual block; x (B, L, W), p the block's twelve parameters in state-dict order, keep (2, B)."""
     in_w, in_b, out_w, out_b, ln1_w, ln1_b, fc_w, fc_b, proj_w, proj_b, ln2_w, ln2_b = (part.to(x.dtype) for part in p)
     batch, length, width = x.shape
     h = F.layer_norm(x, (width,), ln1_w, ln1_b, 1e-5)
@@ -131,8 +128,7 @@ compiled_block = torch.compile(block_forward, dynamic=False)
 def encode_image(
     model: CLIP, x: Tensor, dtype: torch.dtype, keep: Tensor | None = None, compiled: bool = False
 ) -> Tensor:
-    """Normalised pictures (B, 3, s, s), s any multiple of the patch -> float32 embeddings (B, E), not
-    normalised.
+    """Normalised pictures (B, 3, s, s), s any multiple of the patch -> float32 embeddings (B, E), not normalised.
 
     ``keep`` (layers, 2, B) is stochastic depth's scaled mask. Positions are resized when s is not the final
     size.

@@ -41,6 +41,7 @@ class Budget:
     recent: list[float] = field(default_factory=list)  # seconds of the last steps
 
     def by_steps(self, total: int) -> None:
+        """Go on by one of `total` steps."""
         self.share = min(1.0, self.share + 1 / total)
 
     def by_clock(self, seconds: float, left: float) -> None:

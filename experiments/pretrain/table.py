@@ -34,9 +34,7 @@ class Row:
 
 
 def evaluation_sets(data: Path) -> dict[str, Path]:
-    """Name -> folder of class folders, of those that are there: tin val first, the only one anything is
-    chosen on.
-    """
+    """Name -> folder of class folders, of those that are there: tin val first, the only one anything is chosen on."""
     named = {
         "tin val": data / "tin" / "val",
         "tin novel": data / "tin" / "novel",
@@ -68,9 +66,7 @@ def few_shot_rows(
 
 @torch.no_grad()
 def zero_shot(model: CLIP, pictures: Pictures, size: int) -> tuple[float, float]:
-    """Accuracy and 95 % half-width over pictures of naming each by the nearest "a photo of a <class>." of its
-    set.
-    """
+    """Accuracy and 95 % half-width over pictures of naming each by the nearest "a photo of a <class>." of its set."""
     tokens = clip.tokenize([f"a photo of a {words(name)}." for name in pictures.class_names]).long()
     text = F.normalize(encode_text(model, tokens, torch.float32), dim=-1)
     predicted = (embed(model, pictures.pixels, size, torch.float32) @ text.T).argmax(-1)
@@ -81,8 +77,10 @@ def zero_shot(model: CLIP, pictures: Pictures, size: int) -> tuple[float, float]
 def write_tables(
     sets: dict[str, Path], models: dict[str, CLIP], output: Path, episodes: int, seed: int = 0
 ) -> list[Row]:
-    """Few-shot accuracy on ``sets`` of the models, of an untrained network of the default shape, and of raw pixels, and the
-    first model's zero-shot accuracy on those of tin: printed, and written as table.csv and table.md.
+    """Measure few-shot accuracy on ``sets``, print it, and write it as table.csv and table.md.
+
+    Measured are the models, an untrained network of the default shape and raw pixels; on the sets of tin also the first model's
+    zero-shot accuracy.
     """
     first = next(iter(models.values()))
     seen = {**models, "untrained": make_clip(Shape(), 1, seed)}

@@ -1,5 +1,6 @@
-"""Soft labels from an earlier generation of the same network, as in born-again networks (Furlanello et al. 2018, arXiv 1805.04770);
-Tian et al. 2020 (arXiv 2003.11539) found that what is distilled so carries further to unseen classes.
+"""Soft labels from an earlier generation of the same network, as in born-again networks (Furlanello et al.
+
+2018, arXiv 1805.04770); Tian et al. 2020 (arXiv 2003.11539) found that what is distilled so carries further to unseen classes.
 """
 
 from __future__ import annotations

@@ -97,6 +97,7 @@ class Run:
 
     @property
     def steps_an_epoch(self) -> int:
+        """Steps that see every photograph about once."""
         return max(1, len(self.photos) // self.photos_a_step)
 
     @property
@@ -194,9 +195,7 @@ class Run:
         return mask.to(self.settings.device, self.dtype)
 
     def class_text(self, model: CLIP, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Unit text embeddings of every photo class and every character class, each in a prompt drawn at
-        random.
-        """
+        """Unit text embeddings of every photo class and every character class, each in a prompt drawn at random."""
         chosen = []
         for prompts in self.prompts:
             pick = torch.randint(len(prompts), (prompts.shape[1],), generator=generator).to(prompts.device)

@@ -58,7 +58,9 @@ class AdaptedScorer:
         read: Callable[[Any], bytes] = read_bytes,
         on_task: Callable[[str, float], None] | None = None,
     ) -> None:
-        """Args:
+        """Set it up.
+
+        Args:
             encoder: on the device that computes.
             adapter: what is tuned, and how.
             table: the episodes' table.

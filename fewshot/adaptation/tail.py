@@ -30,12 +30,14 @@ class Tail:
     """
 
     def __init__(self, encoder: VisionEncoder, part: Part, last: int, precision: Precision = "auto") -> None:
-        """Args:
-        encoder: on the device that computes.
-        part: "blocks": everything from the last blocks on; "norms": their norms' scales and shifts, and the final norm's;
-            "projection": the last matrix, which makes the embedding.
-        last: how many blocks; not looked at for the projection.
-        precision: see `fewshot.device.resolve_precision`.
+        """Set it up.
+
+        Args:
+            encoder: on the device that computes.
+            part: "blocks": everything from the last blocks on; "norms": their norms' scales and shifts, and the final norm's;
+                "projection": the last matrix, which makes the embedding.
+            last: how many blocks; not looked at for the projection.
+            precision: see `fewshot.device.resolve_precision`.
 
         Raises:
             UsageError: the encoder has no such part, or not so many blocks.

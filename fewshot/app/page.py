@@ -92,7 +92,7 @@ class _Actions:
 
 
 def theme() -> Any:
-    """gradio's own, with fonts of this machine."""
+    """Gradio's own, with fonts of this machine."""
     return import_gradio().themes.Default(font=_FONTS, font_mono=["monospace"])
 
 

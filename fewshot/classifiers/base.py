@@ -69,7 +69,8 @@ class Statistics:
     def from_tensors(cls, tensors: Mapping[str, Tensor], prefix: str = _PREFIX) -> Statistics | None:
         """Read back what ``to_tensors`` wrote; None where the file holds no statistics under that prefix.
 
-        Raises ``DataError`` where they are there but incomplete or of shapes that do not fit each other.
+        Raises:
+            DataError: they are there but incomplete or of shapes that do not fit each other.
         """
         names = [f"{prefix}{part}" for part in ("mean", "covariance", "count")]
         if not any(name in tensors for name in names):
@@ -89,9 +90,11 @@ class Statistics:
 def class_statistics(features: Tensor, labels: Tensor) -> Statistics:
     """Statistics of ``features`` (n, D) whose classes are ``labels`` (n,); pictures labelled -1 are left out.
 
-    Sums run in float64, the result is float32. The covariance divides by n, as scikit-learn's
-    ``LinearDiscriminantAnalysis`` does with empirical priors. Raises ``DataError`` where shapes differ or
-    nothing is left.
+    Sums run in float64, the result is float32. The covariance divides by n, as scikit-learn's ``LinearDiscriminantAnalysis`` does
+    with empirical priors.
+
+    Raises:
+        DataError: shapes differ or nothing is left.
     """
     if features.ndim != 2 or labels.shape != features.shape[:1]:
         raise DataError(

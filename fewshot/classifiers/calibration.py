@@ -27,9 +27,11 @@ def stack_log_probabilities(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Flatten scored tasks of any number of ways into one table: ((M, N) log-probabilities, (M,) labels).
 
-    Each item is log-probabilities (..., n) with labels (...); N is the largest n, missing ways become -inf.
-    Rows without an answer or without a label are dropped. Raises ``DataError`` where shapes differ or no row
-    is left.
+    Each item is log-probabilities (..., n) with labels (...); N is the largest n, missing ways become -inf. Rows without an answer
+    or without a label are dropped.
+
+    Raises:
+        DataError: shapes differ or no row is left.
     """
     scored, known = [], []
     for scores, labels in batches:
@@ -58,11 +60,12 @@ def describe(known: Mapping[str, Any]) -> str:
 
 
 def apply_temperature(log_probabilities: ArrayLike, temperature: float) -> NDArray[np.float64]:
-    """Log-probabilities divided by ``temperature`` and normalised again over the last axis; above 1 is less
-    sure.
+    """Log-probabilities divided by ``temperature`` and normalised again over the last axis; above 1 is less sure.
 
-    Order, hence every answer, stays. -inf stays -inf and a row of NaN stays NaN. Raises ``ValueError`` unless
-    positive.
+    Order, hence every answer, stays. -inf stays -inf and a row of NaN stays NaN.
+
+    Raises:
+        ValueError: unless positive.
     """
     if not temperature > 0:
         raise ValueError(f"a temperature must be positive, got {temperature}")
@@ -74,9 +77,7 @@ def apply_temperature(log_probabilities: ArrayLike, temperature: float) -> NDArr
 
 
 def negative_log_likelihood(log_probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """Mean of -log p(true class) over the rows with an answer and a label; what ``fit_temperature``
-    minimises.
-    """
+    """Mean of -log p(true class) over the rows with an answer and a label; what ``fit_temperature`` minimises."""
     table, truth = stack_log_probabilities([(log_probabilities, labels)])
     return float(-table[np.arange(len(truth)), truth].mean())
 
@@ -88,7 +89,8 @@ def fit_temperature(log_probabilities: ArrayLike, labels: ArrayLike) -> float:
     1/1000 and 1000: an end of that range is returned where every answer is right, or none is better than
     chance.
 
-    Raises ``DataError`` where there is no row to fit on, or a true class has probability zero.
+    Raises:
+        DataError: there is no row to fit on, or a true class has probability zero.
     """
     table, truth = stack_log_probabilities([(log_probabilities, labels)])
     true_score = table[np.arange(len(truth)), truth]
@@ -133,10 +135,10 @@ class Reliability:
 
 
 def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> Reliability:
-    """Bin ``confidence`` (M,) in [0, 1] with ``correct`` (M,) bool; a confidence of NaN (no answer) is left
-    out.
+    """Bin ``confidence`` (M,) in [0, 1] with ``correct`` (M,) bool; a confidence of NaN (no answer) is left out.
 
-    Raises ``DataError`` where shapes differ, a confidence lies outside [0, 1], or nothing is left.
+    Raises:
+        DataError: shapes differ, a confidence lies outside [0, 1], or nothing is left.
     """
     sure, right = np.asarray(confidence, dtype=np.float64).ravel(), np.asarray(correct).astype(bool).ravel()
     if sure.shape != right.shape:
@@ -170,15 +172,15 @@ def calibration_error(
 
 
 def reject_threshold(outsiders: ArrayLike, false_accept_rate: float) -> float:
-    """The confidence to demand so that at most ``false_accept_rate`` of pictures of no known class are
-    accepted.
+    """The confidence to demand so that at most ``false_accept_rate`` of pictures of no known class are accepted.
 
     ``outsiders`` (M,) are the confidences given to queries of classes that were left out of their task.
     Answers whose confidence is at least the threshold are accepted; it is the smallest float64 that keeps the
     promise on these.
 
-    Raises ``DataError`` where there are fewer outsiders than the rate can be told from (1 / rate),
-    ``ValueError`` for a rate outside (0, 1].
+    Raises:
+        DataError: there are fewer outsiders than the rate can be told from (1 / rate).
+        ValueError: a rate outside (0, 1].
     """
     if not 0 < false_accept_rate <= 1:
         raise ValueError(f"a false-accept rate lies in (0, 1], got {false_accept_rate}")

@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Few-shot classifier with scikit-learn's interface; computes in float64.
 
-    Args: classifier: a name of ``fewshot.classifiers.CLASSIFIER_NAMES``, or a ``Classifier``. statistics:
-    training-class statistics for "simpleshot" and "gda". None takes them from what ``fit`` is given, which
-    suits tasks with many pictures; with few, pass the encoder's. scale: multiplies the scores before the
-    softmax; None keeps the classifier's default. class_text: embedded class names (N, D) in the order of the
-    sorted classes, for "zero-shot" and "text-blend".
+    Args:
+        classifier: a name of ``fewshot.classifiers.CLASSIFIER_NAMES``, or a ``Classifier``.
+        statistics: training-class statistics for "simpleshot" and "gda". None takes them from what ``fit`` is given, which suits
+            tasks with many pictures; with few, pass the encoder's.
+        scale: multiplies the scores before the softmax; None keeps the classifier's default.
+        class_text: embedded class names (N, D) in the order of the sorted classes, for "zero-shot" and "text-blend".
 
     Attributes:
         classes_: (N,) sorted labels seen in ``fit``.
@@ -50,8 +51,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: ArrayLike, y: ArrayLike) -> FewShotClassifier:
         """Keep the support features ``X`` (S, D) and labels ``y`` (S,).
 
-        Raises ``UsageError`` for an unknown classifier name, ``ValueError`` for data that scikit-learn
-        refuses.
+        Raises:
+            UsageError: for an unknown classifier name.
+            ValueError: for data that scikit-learn refuses.
         """
         features, labels = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(labels)

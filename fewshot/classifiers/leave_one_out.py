@@ -1,5 +1,4 @@
-"""How well a classifier does on a task, told from its support set alone: each support picture is classified
-by the others.
+"""How well a classifier does on a task, told from its support set alone: each support picture is classified by the others.
 
 A task's queries have no labels, so this is the only accuracy that can be shown for it. It needs two pictures
 of a class.
@@ -22,8 +21,7 @@ def leave_one_out_log_probabilities(
     class_text: Tensor | None = None,
     chunk: int = 64,
 ) -> Tensor:
-    """Log-probabilities (S, N) of each picture of one task's support (S, D) with labels (S,), left out in
-    turn.
+    """Log-probabilities (S, N) of each picture of one task's support (S, D) with labels (S,), left out in turn.
 
     ``class_text`` (N, D) where the classifier needs it. The S tasks this makes go through in batches of
     ``chunk``. Rows of a class's only picture, and of padding (label -1), are NaN: without it the class would

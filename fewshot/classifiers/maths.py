@@ -33,7 +33,8 @@ def unit(features: Tensor) -> Tensor:
 def membership(labels: Tensor, n_way: int, like: Tensor) -> Tensor:
     """One-hot labels (T, S, N) in the type of ``like``; a padded row (label -1) is all zero.
 
-    Raises ``DataError`` where a class has no support picture: its prototype would be 0 / 0.
+    Raises:
+        DataError: a class has no support picture: its prototype would be 0 / 0.
     """
     classes = torch.arange(n_way, device=labels.device)
     hot = (labels.unsqueeze(-1) == classes).to(like.dtype)

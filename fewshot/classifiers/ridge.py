@@ -21,8 +21,7 @@ from fewshot.registry import CLASSIFIERS
 @CLASSIFIERS.register("ridge", "ridge regression on the labels", position=5)
 @dataclass(frozen=True)
 class Ridge:
-    """Score = ``scale`` x W f + b with W, b minimising the class-balanced mean squared error + ``penalty``
-    |W|^2.
+    """Score = ``scale`` x W f + b with W, b minimising the class-balanced mean squared error + ``penalty`` |W|^2.
 
     Solved in the dual, one S x S Cholesky factor a task; the intercept is not penalised.
     """

@@ -42,12 +42,14 @@ class FeatureScorer:
         temperature: float = 1.0,
         device: str | torch.device = "cpu",
     ) -> None:
-        """Args:
-        embeddings: of every row of the episodes' table.
-        classifier: the few-shot method.
-        class_text: class name -> (D,) text embedding, for classifiers that use names.
-        temperature: divides log-probabilities, to calibrate the confidence; the order of the classes stays.
-        device: where classification runs.
+        """Set it up.
+
+        Args:
+            embeddings: of every row of the episodes' table.
+            classifier: the few-shot method.
+            class_text: class name -> (D,) text embedding, for classifiers that use names.
+            temperature: divides log-probabilities, to calibrate the confidence; the order of the classes stays.
+            device: where classification runs.
         """
         self.classifier = classifier
         self._temperature = temperature
@@ -142,7 +144,12 @@ class RowPrototypes:
     """`Prototype` over rows of stored features: normalised once for all episodes, and support summed as it is fetched."""
 
     def __init__(self, features: Tensor, scale: float) -> None:
-        """Args: features: (n, D), all of them readable. scale: of the cosine."""
+        """Set it up.
+
+        Args:
+            features: (n, D), all of them readable.
+            scale: of the cosine.
+        """
         self._unit = maths.unit(maths.working(features))
         self._scale = scale
         self._room = self._unit.new_empty(0, self._unit.shape[1])

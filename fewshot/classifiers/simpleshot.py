@@ -21,9 +21,7 @@ from fewshot.registry import CLASSIFIERS
 @CLASSIFIERS.register("simpleshot", "the same, centred on the training classes", position=2)
 @dataclass(frozen=True, eq=False)
 class SimpleShot:
-    """f <- norm(f - m) with m the mean of the training classes' features, then cosine prototypes times
-    ``scale``.
-    """
+    """f <- norm(f - m) with m the mean of the training classes' features, then cosine prototypes times ``scale``."""
 
     statistics: Statistics
     scale: float = 10.0

@@ -118,7 +118,7 @@ def run(options: Options) -> int:
 
 
 def parse_balance(text: str) -> float | None:
-    """ "even" -> None, "dirichlet:2" -> 2.0.
+    """Read the balance of queries: "even" -> None, "dirichlet:2" -> 2.0.
 
     Raises:
         UsageError: anything else.

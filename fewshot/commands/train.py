@@ -7,8 +7,8 @@ import shlex
 from pathlib import Path
 
 from fewshot.commands.common import print_json
+from fewshot.config import TrainConfig as Options
 from fewshot.registry import COMMANDS
-from fewshot.training.config import TrainConfig as Options
 
 __all__ = ["Options", "run"]
 

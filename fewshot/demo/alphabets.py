@@ -72,6 +72,7 @@ class Character:
 
     @property
     def alphabet(self) -> str:
+        """The script that it belongs to."""
         return self.name.split("-", 1)[0]
 
 

@@ -17,13 +17,13 @@ from episodes import (
 from episodes.errors import DataError
 from fewshot.checkpoint import is_finished, load_checkpoint
 from fewshot.classifiers.prototype import Prototype
+from fewshot.config import TrainConfig
 from fewshot.console import Console
 from fewshot.demo.folders import draw_demo
 from fewshot.device import Precision, resolve_device
 from fewshot.encoders.base import VisionEncoder
 from fewshot.images.augmentation import Augmentation
 from fewshot.predict import predict
-from fewshot.training.config import TrainConfig
 from fewshot.training.loop import train
 
 TASKS, WAYS, SHOTS, QUERIES = 100, 5, 1, 15

@@ -53,6 +53,7 @@ class Shapes:
 
     @classmethod
     def of(cls, text: str, face: Path) -> Shapes:
+        """Take the middle lines of a text in a typeface."""
         from scipy import ndimage
 
         points = np.argwhere(middle_lines(text, face)).astype(np.float64)

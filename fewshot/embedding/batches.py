@@ -101,14 +101,16 @@ class FixedShapeBatches(Generic[Tag]):
         expected: int,
         precision: Precision = "auto",
     ) -> None:
-        """Args:
-        encoder: on the device that computes; a frozen copy is made when the first batch is full, so its weights of that
-            moment count.
-        forward: (copy of the encoder, batch (B, ...)) -> (B, ...).
-        sink: takes the tags of a batch and its results, on the CPU.
-        size: B.
-        expected: how many values there may be: no more lanes are opened than there are batches.
-        precision: see `fewshot.device.resolve_precision`.
+        """Set it up.
+
+        Args:
+            encoder: on the device that computes; a frozen copy is made when the first batch is full, so its weights of that moment
+                count.
+            forward: (copy of the encoder, batch (B, ...)) -> (B, ...).
+            sink: takes the tags of a batch and its results, on the CPU.
+            size: B.
+            expected: how many values there may be: no more lanes are opened than there are batches.
+            precision: see `fewshot.device.resolve_precision`.
         """
         self._encoder, self._forward, self._sink, self._size = encoder, forward, sink, size
         self._precision = resolve_precision(precision, encoder.device)

@@ -11,7 +11,12 @@ class ResidualClassifier(nn.Module):
     """fc2(z + dropout(relu(fc1(z)))): two fully connected layers with a residual connection, D -> D -> C."""
 
     def __init__(self, embed_dim: int, n_classes: int, dropout: float = 0.1) -> None:
-        """Args: embed_dim: D. n_classes: C, at least 1. dropout: share of the hidden units dropped in training.
+        """Set it up.
+
+        Args:
+            embed_dim: D.
+            n_classes: C, at least 1.
+            dropout: share of the hidden units dropped in training.
 
         Raises:
             ValueError: a size below 1, or a dropout outside [0, 1).

@@ -32,7 +32,14 @@ class OpenClipEncoder(VisionEncoder):
     """The visual tower of an open_clip model, a `VisionTransformer` or `ModifiedResNet` of that library, run by its own modules."""
 
     def __init__(self, visual: nn.Module, name: str, *, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Args: visual: used as it is, in float32. name: the backbone. mean, std: of the colour channels."""
+        """Set it up.
+
+        Args:
+            visual: used as it is, in float32.
+            name: the backbone.
+            mean: of the colour channels.
+            std: their standard deviation.
+        """
         super().__init__()
         self.visual: Any
         self.visual = visual.float()
@@ -68,6 +75,7 @@ class OpenClipEncoder(VisionEncoder):
         return result
 
     def head_parameters(self) -> Iterator[nn.Parameter]:
+        """See `VisionEncoder.head_parameters`."""
         if not self._transformer:
             yield from self.visual.attnpool.parameters()
             return

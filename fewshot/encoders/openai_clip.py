@@ -25,7 +25,12 @@ class ClipViT(VisionEncoder):
     """
 
     def __init__(self, visual: nn.Module, name: str) -> None:
-        """Args: visual: a `clip.model.VisionTransformer`; it is used as it is, in float32. name: for messages."""
+        """Set it up.
+
+        Args:
+            visual: a `clip.model.VisionTransformer`; it is used as it is, in float32.
+            name: for messages.
+        """
         super().__init__()
         self.visual: Any
         self.visual = visual.float()
@@ -128,6 +133,7 @@ class ClipViT(VisionEncoder):
             part.attn.in_proj_weight = part.attn.in_proj_bias = None  # not twice in memory
 
     def head_parameters(self) -> Iterator[nn.Parameter]:
+        """See `VisionEncoder.head_parameters`."""
         yield from self.visual.ln_post.parameters()
         yield self.visual.proj
 
@@ -136,7 +142,12 @@ class ClipResNet(VisionEncoder):
     """A CLIP ResNet; blocks are its residual bottlenecks in order, hidden states are (B, channels, H, W)."""
 
     def __init__(self, visual: nn.Module, name: str) -> None:
-        """Args: visual: a `clip.model.ModifiedResNet`; it is used as it is, in float32. name: for messages."""
+        """Set it up.
+
+        Args:
+            visual: a `clip.model.ModifiedResNet`; it is used as it is, in float32.
+            name: for messages.
+        """
         super().__init__()
         self.visual: Any
         self.visual = visual.float()
@@ -161,6 +172,7 @@ class ClipResNet(VisionEncoder):
         return result
 
     def head_parameters(self) -> Iterator[nn.Parameter]:
+        """See `VisionEncoder.head_parameters`."""
         yield from self.visual.attnpool.parameters()
 
 

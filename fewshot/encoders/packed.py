@@ -17,7 +17,13 @@ class PackedLinear(nn.Module):
     """What `F.linear` gives with these weights, for bfloat16 inputs on a CPU; no gradient."""
 
     def __init__(self, weight: Tensor, bias: Tensor, rows: int) -> None:
-        """Args: weight: (out, in) bfloat16. bias: (out,) bfloat16. rows: about how many an input has; others work too."""
+        """Set it up.
+
+        Args:
+            weight: (out, in) bfloat16.
+            bias: (out,) bfloat16.
+            rows: about how many an input has; others work too.
+        """
         super().__init__()
         self._weight: Any = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows)
         self._bias = bias.detach()

@@ -30,8 +30,7 @@ CLIP_TEMPLATES: tuple[str, ...] = (
 
 
 def readable_name(folder_name: str) -> str:
-    """A class folder's name as words: ``golden_retriever`` and ``goldenRetriever`` become ``golden
-    retriever``.
+    """A class folder's name as words: ``golden_retriever`` and ``goldenRetriever`` become ``golden retriever``.
 
     A WordNet id in front (``n02099601-golden_retriever``) is dropped where words follow it.
     """
@@ -44,7 +43,8 @@ def readable_name(folder_name: str) -> str:
 def class_prompts(class_names: Sequence[str], templates: Sequence[str] = CLIP_TEMPLATES) -> list[list[str]]:
     """Every template filled in for every class name: C lists of P sentences.
 
-    Raises ``UsageError`` where there is no template, or one without exactly one ``{}``.
+    Raises:
+        UsageError: there is no template, or one without exactly one `{}`.
     """
     for template in templates:
         if template.count("{}") != 1:

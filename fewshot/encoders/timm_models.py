@@ -41,13 +41,16 @@ class TimmEncoder(VisionEncoder):
         embed_dim: int,
         after: nn.Module | None = None,
     ) -> None:
-        """Args:
-        trunk: the timm model, used as it is, in float32.
-        name: the backbone, for messages and the fingerprint.
-        image_size: pictures are (3, image_size, image_size).
-        mean, std: of the colour channels.
-        embed_dim: D.
-        after: applied to the trunk's output (B, D'), such as a projection; nothing by default.
+        """Set it up.
+
+        Args:
+            trunk: the timm model, used as it is, in float32.
+            name: the backbone, for messages and the fingerprint.
+            image_size: pictures are (3, image_size, image_size).
+            mean: of the colour channels.
+            std: their standard deviation.
+            embed_dim: D.
+            after: applied to the trunk's output (B, D'), such as a projection; nothing by default.
 
         Raises:
             UsageError: no blocks are found in it.
@@ -103,6 +106,7 @@ class TimmEncoder(VisionEncoder):
         return result
 
     def head_parameters(self) -> Iterator[nn.Parameter]:
+        """See `VisionEncoder.head_parameters`."""
         for part in timm_parts.behind(self.trunk, with_head=True):
             yield from part.parameters()
         yield from self.after.parameters()

@@ -39,7 +39,16 @@ class PictureSource:
         seed: int = 0,
         read: Callable[[Any], bytes] = read_bytes,
     ) -> None:
-        """Args: as `EpisodeLoader`; items: those of the table."""
+        """Set it up.
+
+        Args:
+            items: those of the table.
+            image_size: pictures become (3, image_size, image_size).
+            augmentation: None is CLIP's test transform.
+            views: every picture has this many fixed augmented views; None augments anew each time.
+            seed: of the fixed views.
+            read: gives the bytes of an item.
+        """
         self.shape = (3, image_size, image_size)
         self._items, self._augmentation, self._views, self._seed, self._read = items, augmentation, views, seed, read
         self._augment: Callable[[Any, int], Pixels] | None = None  # built where it is used: it need not be picklable

@@ -212,7 +212,7 @@ def _noise(rng: np.random.Generator, side: int) -> np.ndarray[tuple[int, ...], n
 
 
 def nvjpeg(device: torch.device) -> DecodeJpegs | None:
-    """torchvision's decoder on `device`; None where its build has none."""
+    """Torchvision's decoder on `device`; None where its build has none."""
     from torchvision.io import ImageReadMode
 
     decode_jpegs = getattr(

@@ -25,10 +25,14 @@ class ColourStatistics(Protocol):
     """Mean and standard deviation of the colour channels in [0, 1]; every `VisionEncoder` has them."""
 
     @property
-    def mean(self) -> tuple[float, float, float]: ...
+    def mean(self) -> tuple[float, float, float]:
+        """Of red, green and blue."""
+        ...
 
     @property
-    def std(self) -> tuple[float, float, float]: ...
+    def std(self) -> tuple[float, float, float]:
+        """Of red, green and blue."""
+        ...
 
 
 def clip_pixels(data: bytes, size: int) -> Pixels:

@@ -125,6 +125,7 @@ def confusion(results: Results, answers: slice, names: tuple[str, ...]) -> Confu
     """Truth against answer for some of the results; None where no truth is known.
 
     Args:
+        results: of the prediction.
         answers: which of the results.
         names: the classes in the order to show; what else occurs follows.
     """
@@ -149,6 +150,7 @@ class ClassNumbers:
 
     @property
     def accuracy(self) -> float:
+        """Share of its pictures that are named rightly."""
         return self.right / self.pictures
 
 
@@ -174,6 +176,7 @@ class Histogram:
 
     @property
     def total(self) -> Int64Array:
+        """Answers in each bin."""
         return np.asarray(self.right + self.wrong + self.unknown)
 
 

@@ -51,7 +51,8 @@ def write_prediction_report(
     Args:
         prediction: with `truth`, right and wrong answers are told apart.
         path: the .html file, replaced in one step.
-        backbone, classifier: as named on the command line.
+        backbone: as named on the command line.
+        classifier: as named on the command line.
         checkpoint: where the encoder came from; None is the untouched backbone.
         tuned: False where the checkpoint kept the untouched encoder.
         calibrated: whether the confidences are calibrated probabilities.

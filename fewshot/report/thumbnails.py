@@ -27,7 +27,12 @@ class Thumbnails:
     """
 
     def __init__(self, items: Sequence[Any], budget: int) -> None:
-        """Args: items: what the rows of a table stand for. budget: bytes of all data URIs together."""
+        """Set it up.
+
+        Args:
+            items: what the rows of a table stand for.
+            budget: bytes of all data URIs together.
+        """
         self._items, self._budget = items, budget
         self._format = "WEBP" if features.check("webp") else "JPEG"
         self.spent = 0

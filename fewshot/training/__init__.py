@@ -6,16 +6,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fewshot.training.config import TrainConfig as TrainConfig
+    from fewshot.config import TrainConfig as TrainConfig
     from fewshot.training.loop import TrainResult as TrainResult
     from fewshot.training.loop import train as train
     from fewshot.training.model import EpisodicModel as EpisodicModel
 
 _HOME = {
-    "TrainConfig": "config",
-    "TrainResult": "loop",
-    "train": "loop",
-    "EpisodicModel": "model",
+    "TrainConfig": "fewshot.config",
+    "TrainResult": "fewshot.training.loop",
+    "train": "fewshot.training.loop",
+    "EpisodicModel": "fewshot.training.model",
 }
 
 __all__ = ["EpisodicModel", "TrainConfig", "TrainResult", "train"]
@@ -25,4 +25,4 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'fewshot.training' has no attribute {name!r}")
     # Not cached in globals: `train` and the sub-modules share a name space.
-    return getattr(importlib.import_module(f"fewshot.training.{_HOME[name]}"), name)
+    return getattr(importlib.import_module(_HOME[name]), name)

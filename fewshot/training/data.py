@@ -14,9 +14,9 @@ from episodes import ImageTable, read_class_folders, read_task_directory
 from episodes.errors import DataError, UsageError
 from episodes.files import display_name
 from episodes.ranges import upper
+from fewshot.config import TrainConfig, plan_episodes
 from fewshot.console import Console
 from fewshot.images.decoding import UnreadableImage, decode, read_bytes
-from fewshot.training.config import TrainConfig, plan_episodes
 from fewshot.training.validation import Split, split_validation
 
 _Part = tuple[Path, ImageTable]

@@ -6,9 +6,9 @@ import datetime
 import os
 from typing import Any
 
+from fewshot.config import TrainConfig
 from fewshot.device import resolve_device, resolve_precision
 from fewshot.distributed import rank_and_world
-from fewshot.training.config import TrainConfig
 
 _FABRIC_PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from episodes import ImageTable
 from episodes.errors import DataError
+from fewshot.config import TrainConfig
 from fewshot.console import Console
 from fewshot.embedding.cache import default_cache_path
 from fewshot.embedding.hidden_states import (
@@ -21,7 +22,6 @@ from fewshot.embedding.hidden_states import (
 )
 from fewshot.encoders.base import VisionEncoder
 from fewshot.images.augmented_views import PictureSource
-from fewshot.training.config import TrainConfig
 
 PAYS = 1.2  # a pass for the cache must stand for this many passes of training: it decodes, encodes and writes
 
@@ -32,7 +32,15 @@ class HiddenStateCache:
     def __init__(
         self, config: TrainConfig, encoder: VisionEncoder, workers: int, folder: Path, console: Console
     ) -> None:
-        """Args: encoder: untouched, with its unfrozen part marked. workers: processes that load pictures. folder: of the run."""
+        """Set it up.
+
+        Args:
+            config: of the run.
+            encoder: untouched, with its unfrozen part marked.
+            workers: processes that load pictures.
+            folder: of the run.
+            console: says what is kept, and why.
+        """
         self._config, self._encoder, self._workers, self._console = config, encoder, workers, console
         self._own = folder / "trunks" if config.no_cache else None
         self._root = self._own or default_cache_path().parent / "trunks"

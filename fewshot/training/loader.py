@@ -116,7 +116,9 @@ class EpisodeLoader:
         read: Callable[[Any], bytes] = read_bytes,
         source: Source | None = None,
     ) -> None:
-        """Args:
+        """Set it up.
+
+        Args:
             sampler: its length is the number of episodes; steps are len(sampler) // episodes_per_step.
             image_size: pictures become (3, image_size, image_size).
             augmentation: None is CLIP's test transform.
@@ -125,7 +127,8 @@ class EpisodeLoader:
             first_step: where to begin, for resuming.
             workers: loading processes; 0 loads in this one.
             seed: of the augmentation.
-            rank, processes: this process among those that share each step.
+            rank: this process among those that share each step.
+            processes: how many share each step.
             pin_memory: page-locked memory, for a GPU.
             read: gives the bytes of an item of the sampler's table.
             source: what fills a step instead of pictures; `augmentation`, `views` and `read` are then not looked at.

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from episodes import PairedDifference
+from fewshot.config import TrainConfig
 from fewshot.console import Console, percent
 from fewshot.embedding.embed import Embeddings
 from fewshot.training import state as run_state
-from fewshot.training.config import TrainConfig
 from fewshot.training.epochs import run_epochs
 from fewshot.training.fabric import scaler_of
 from fewshot.training.finish import finish

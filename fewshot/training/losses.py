@@ -32,7 +32,7 @@ def _members(support_labels: Tensor, n_way: int) -> Tensor:
 def prototypical_logits(
     support: Tensor, support_labels: Tensor, query: Tensor, n_way: int, scale: Tensor | float
 ) -> Tensor:
-    """scale * cosine(query, prototype): (T, S, D), (T, S), (T, Q, D) -> (T, Q, N), float32.
+    """Scale * cosine(query, prototype): (T, S, D), (T, S), (T, Q, D) -> (T, Q, N), float32.
 
     A class that an episode of fewer ways does not have gets -inf. Snell et al. 2017 (arXiv 1703.05175)
     with cosine similarity and a positive scale, as in Hu et al. 2022 (arXiv 2204.07305).

@@ -37,7 +37,12 @@ class Metrics:
     """The rows of a run, kept in step with its metrics.csv and, where TensorBoard is installed, its event files."""
 
     def __init__(self, folder: Path, rows: list[Row] | None = None) -> None:
-        """Args: folder: of the run. rows: those of the part of the run before it was resumed."""
+        """Set it up.
+
+        Args:
+            folder: of the run.
+            rows: those of the part of the run before it was resumed.
+        """
         self._folder = folder
         self.rows = list(rows or [])
         steps = [int(row["step"]) for row in self.rows if row.get("step") is not None]

@@ -40,7 +40,17 @@ class EpisodicModel(nn.Module):
         label_smoothing: float = 0.0,
         seed: int = 0,
     ) -> None:
-        """Args: encoder: its `requires_grad` flags say what is tuned. n_classes: C. seed: of the classifier's first weights."""
+        """Set it up.
+
+        Args:
+            encoder: its unfrozen part is trained.
+            n_classes: C.
+            dropout: of the residual classifier.
+            prototypical_weight: of the prototypical loss.
+            class_weight: of the classifier's loss.
+            label_smoothing: of the classifier's targets.
+            seed: of the classifier's initial weights.
+        """
         super().__init__()
         self.encoder = encoder
         self.cached_blocks: int | None = None  # behind how many blocks the hidden states come that stand for pictures

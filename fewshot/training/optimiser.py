@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fewshot.training.config import TrainConfig
+from fewshot.config import TrainConfig
 from fewshot.training.model import EpisodicModel
 
 # Of class and position, in CLIP's names and in timm's.
@@ -60,7 +60,13 @@ class Schedule:
     """
 
     def __init__(self, steps: int, warmup: float, head_warmup: float) -> None:
-        """Args: steps: in the whole run. warmup, head_warmup: shares of the steps."""
+        """Set it up.
+
+        Args:
+            steps: in the whole run.
+            warmup: shares of the steps.
+            head_warmup: share of the steps in which the encoder stays frozen.
+        """
         self.steps = steps
         self.head_steps = int(steps * head_warmup)
         self._warmup = int(steps * warmup)

@@ -12,6 +12,7 @@ from episodes.counter_random import random_bits
 from episodes.errors import DataError, UsageError
 from episodes.files import display_name
 from fewshot import checkpoint
+from fewshot.config import EpisodePlan, TrainConfig, plan_episodes
 from fewshot.console import Console
 from fewshot.device import resolve_precision
 from fewshot.embedding.cache import EmbeddingCache
@@ -19,7 +20,6 @@ from fewshot.embedding.hidden_states import HiddenStates, HiddenStatesKey
 from fewshot.encoders import load_encoder
 from fewshot.encoders.base import VisionEncoder
 from fewshot.training import state as run_state
-from fewshot.training.config import EpisodePlan, TrainConfig, plan_episodes
 from fewshot.training.data import default_workers, read_split, refuse_beyond_memory
 from fewshot.training.fabric import make_fabric
 from fewshot.training.hidden_state_cache import HiddenStateCache

@@ -11,7 +11,7 @@ from typing import Any
 
 from episodes.errors import DataError, UsageError
 from fewshot import checkpoint
-from fewshot.training.config import FREE_ON_RESUME, TrainConfig
+from fewshot.config import FREE_ON_RESUME, TrainConfig
 
 
 def finished_run(config: TrainConfig) -> Path | None:

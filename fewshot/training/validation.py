@@ -13,12 +13,12 @@ from episodes.errors import DataError, UsageError
 from episodes.ranges import upper
 from fewshot.classifiers.prototype import Prototype
 from fewshot.classifiers.scoring import FeatureScorer
+from fewshot.config import TrainConfig
 from fewshot.device import Precision
 from fewshot.embedding.cache import EmbeddingCache
 from fewshot.embedding.embed import Embeddings, embed_images
 from fewshot.embedding.hidden_states import HiddenStates
 from fewshot.encoders.base import VisionEncoder
-from fewshot.training.config import TrainConfig
 
 MOST_PICTURES = 4000  # of the validation folder: more would cost an epoch's time and move no decision
 
@@ -86,7 +86,13 @@ class Validation:
     """
 
     def __init__(self, table: ImageTable, config: TrainConfig, workers: int, cache: EmbeddingCache | None) -> None:
-        """Args: table: validation classes. workers: decoding threads. cache: used for the untouched encoder only.
+        """Set it up.
+
+        Args:
+            table: validation classes.
+            config: of the run.
+            workers: decoding threads.
+            cache: used for the untouched encoder only.
 
         Raises:
             DataError: no classes with enough pictures for an episode.

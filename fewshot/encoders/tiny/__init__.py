@@ -1,5 +1,4 @@
-"""The CLIP that ships with the package: where its file is, and how it becomes a state dict in OpenAI's
-format.
+"""The CLIP that ships with the package: where its file is, and how it becomes a state dict in OpenAI's format.
 
 Of CLIP's 49,408 token embeddings the training used a few hundred. The file holds those rows and one shared
 row for all others, everything in float16; ``README.md`` beside it is the model card.
@@ -41,13 +40,13 @@ def weights_path() -> Path:
 
 
 def expand_state_dict(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The shipped tensors as the plain state dict that ``clip.model.build_model`` takes; the input is not
-    changed.
+    """The shipped tensors as the plain state dict that ``clip.model.build_model`` takes; the input is not changed.
 
     Matrices of products (convolution, linear and attention layers, projections) stay float16 as OpenAI ships
     them; norms, embeddings and the logit scale become float32. Every value is exact in float16.
 
-    Raises ``ValueError`` where the compact token embedding is missing or does not fit together.
+    Raises:
+        ValueError: the compact token embedding is missing or does not fit together.
     """
     missing = [name for name in (ROWS, VALUES, DEFAULT) if name not in tensors]
     if missing:
