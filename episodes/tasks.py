@@ -67,7 +67,10 @@ def read_task_directory(
         faults = passed.result().faults
         raise DataError(f"{display_name(top)} holds no picture to name: {'; '.join(faults[:5])}")
     truth_path = os.fspath(truth) if truth is not None else _find_truth(top, holder) if find_truth else None
-    labels = _task_labels(tasks, truth_path, allow_other_tasks=_is_task(top)) if truth_path else None
+    labels = None
+    if truth_path is not None:
+        absent = {task.name for task in found} - {task.name for task in tasks}
+        labels = _task_labels(tasks, truth_path, absent, allow_other_tasks=_is_task(top))
     return _to_episodes(tasks, labels, passed)
 
 
@@ -177,10 +180,10 @@ def _find_truth(top: str, holder: str) -> str | None:
     return None
 
 
-def _task_labels(tasks: list[_Task], path: str, allow_other_tasks: bool) -> list[list[int]]:
-    """Labels of every task's queries, in the tasks' order."""
+def _task_labels(tasks: list[_Task], path: str, absent: set[str], allow_other_tasks: bool) -> list[list[int]]:
+    """Labels of every task's queries, in the tasks' order; what the truth says of ``absent`` tasks is not looked at."""
     truth, shown = read_labels(path), display_name(path)
-    others = sorted(truth.keys() - {task.name for task in tasks}, key=natural_key)
+    others = sorted(truth.keys() - {task.name for task in tasks} - absent, key=natural_key)
     if others and not allow_other_tasks:
         raise DataError(f"{shown} names {len(others)} tasks that are not there: {name_some(others)}")
     labels = []
@@ -200,7 +203,7 @@ def _task_labels(tasks: list[_Task], path: str, allow_other_tasks: bool) -> list
 def _label(task: _Task, class_name: str, image: str, truth: str) -> int:
     if class_name in task.support:
         return list(task.support).index(class_name)
-    if class_name in task.without_pictures:
+    if class_name in task.without_pictures or not task.support:
         return OUTSIDE
     known = ", ".join(list(task.support)[:5])
     raise DataError(

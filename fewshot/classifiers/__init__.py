@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from episodes.errors import UsageError
 from fewshot.registry import CLASSIFIERS
 
 if TYPE_CHECKING:
@@ -56,8 +57,6 @@ def build_classifier(name: str, *, statistics: Statistics | None = None, scale: 
     Raises:
         UsageError: the name is unknown, or statistics are needed and missing.
     """
-    from episodes.errors import UsageError
-
     known = CLASSIFIERS.entries
     if name not in known:
         raise UsageError(f"unknown classifier {name!r}; expected one of {', '.join(known)}")
@@ -80,7 +79,14 @@ def _needs(kind: Any) -> tuple[str, ...]:
 
 
 def _names(trait: str) -> tuple[str, ...]:
-    kinds = {name: entry.load() for name, entry in CLASSIFIERS.entries.items()}
+    kinds = {}
+    for name, entry in CLASSIFIERS.entries.items():
+        try:
+            kinds[name] = entry.load()
+        except (
+            UsageError
+        ):  # another package's that is broken: said where somebody asks for it, and no reason to stop otherwise
+            continue
     if trait == "TRANSDUCTIVE":
         return tuple(name for name, kind in kinds.items() if kind.transductive)
     if trait == "INDUCTIVE":

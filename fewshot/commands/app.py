@@ -8,9 +8,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
+import tyro
+
 from fewshot.commands.common import WithClassifier, load_chosen_encoder, statistics_for, texts_for
 from fewshot.limits import Within
-from fewshot.registry import COMMANDS
+from fewshot.registry import CLASSIFIERS, COMMANDS
 
 if TYPE_CHECKING:
     from fewshot.commands.common import LoadedEncoder
@@ -21,8 +23,7 @@ if TYPE_CHECKING:
 class Options(WithClassifier):
     """A page to try it on: name a few classes with a picture each, and have other pictures named (needs the extra app)."""
 
-    classifier: str = "prototype"
-    """The few-shot method that is chosen at the start."""
+    classifier: Annotated[str, tyro.conf.arg(help=f"Chosen at the start: {CLASSIFIERS.describe()}.")] = "prototype"
     host: str = "127.0.0.1"
     """Where to listen; 0.0.0.0 lets other machines in."""
     port: Annotated[int, Within(0, 65535)] | None = None

@@ -22,7 +22,7 @@ from fewshot.commands.common import (
     texts_for,
 )
 from fewshot.limits import Count, CountOrRangeText
-from fewshot.registry import COMMANDS
+from fewshot.registry import CLASSIFIERS, COMMANDS
 
 if TYPE_CHECKING:
     from episodes import ImageTable, Score
@@ -37,8 +37,9 @@ class Options(WithClassifier):
 
     data_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATA_DIR")]
     """Class folders, or a directory of tasks with a truth.csv."""
-    classifier: tuple[str, ...] = ("prototype",)
-    """The few-shot methods."""
+    classifier: Annotated[tuple[str, ...], tyro.conf.arg(help=f"The few-shot methods: {CLASSIFIERS.describe()}.")] = (
+        "prototype",
+    )
     ways: tuple[CountOrRangeText, ...] = ("5",)
     """Classes an episode; several numbers are several settings, 5-20 draws anew for each episode."""
     shots: tuple[CountOrRangeText, ...] = ("1", "5")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from episodes.errors import DataError, UsageError
+from episodes.predictions import COLUMNS
 from fewshot.commands.common import (
     WithClassifier,
     WithEncoder,
@@ -20,7 +21,7 @@ from fewshot.commands.common import (
     texts_for,
 )
 from fewshot.limits import Within
-from fewshot.registry import COMMANDS
+from fewshot.registry import CLASSIFIERS, COMMANDS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,8 +39,7 @@ class Options(WithClassifier):
     """The folder that holds testB/, a folder of tasks, or one task."""
     result: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RESULT.csv")]
     """The CSV to write: task,image,label,confidence."""
-    classifier: str = "prototype"
-    """The few-shot method."""
+    classifier: Annotated[str, tyro.conf.arg(help=f"The few-shot method: {CLASSIFIERS.describe()}.")] = "prototype"
     adapt: Literal["blocks", "norms", "projection"] | None = None
     """Tune this part of the encoder on each task's support pictures first; slower, for pictures unlike any seen before."""
     report: Path | None = None
@@ -47,7 +47,7 @@ class Options(WithClassifier):
     reject: Annotated[float, Within(0, 1, above=True, below=True)] | None = None
     """Answer "unknown" where the confidence is so low that this share of pictures of foreign classes would still be
     taken for one of the task's (such as 0.05); needs a checkpoint, which knows its confidences."""
-    columns: str = "task,image,label,confidence"
+    columns: str = ",".join(COLUMNS)
     """Which columns the CSV has, in which order."""
 
 
@@ -131,9 +131,9 @@ def _checked_columns(options: Options) -> list[str]:
         DataError: an output that cannot be written.
     """
     columns = [name.strip() for name in options.columns.split(",") if name.strip()]
-    unknown = [name for name in columns if name not in ("task", "image", "label", "confidence")]
+    unknown = [name for name in columns if name not in COLUMNS]
     if unknown or not columns or len(set(columns)) < len(columns):
-        raise UsageError(f"--columns {options.columns!r}: expected distinct names out of task,image,label,confidence")
+        raise UsageError(f"--columns {options.columns!r}: expected distinct names out of {','.join(COLUMNS)}")
     for path in (options.result, options.report):
         if path is not None:
             check_writable(path)

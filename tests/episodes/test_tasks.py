@@ -168,6 +168,15 @@ def test_truth_is_found_beside(make_tree: MakeTree, place: str) -> None:
     assert all(e.query_labels is None for e in read_task_directory(root, find_truth=False)[1])
 
 
+def test_truth_of_broken_tasks(make_tree: MakeTree) -> None:
+    """A task that lost its support keeps its queries, outside of every class; one that lost its queries has no say."""
+    root = make_tree(*TASKS, "testB/task11/support/a/1.png", "testB/task12/query/1.png")
+    (root / "truth.csv").write_text(TRUTH + "task11,1.png,a\ntask12,1.png,a\n")
+    _, episodes = read_task_directory(root)
+    labels = {e.name: e.query_labels.tolist() for e in episodes if e.query_labels is not None}
+    assert labels == {"task2": [1, 0], "task10": [1], "task12": [OUTSIDE]}
+
+
 def test_truth_elsewhere_and_a_class_without_pictures(make_tree: MakeTree, tmp_path: Path) -> None:
     root = make_tree(*TASKS, "testB/task2/support/empty/")
     truth = tmp_path / "elsewhere.csv"
