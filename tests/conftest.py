@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,6 +104,33 @@ def small_run(vit_file: Path, class_folders: Path, other_folders: Path, tmp_path
         precision="32",
         quiet=True,
     )
+
+
+@pytest.fixture(scope="session")
+def tiny_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs of tiny with other seeds, `a` and `b`; treat them as read-only."""
+    root = tmp_path_factory.mktemp("runs")
+    from fewshot.training import train
+
+    previous, os.environ["FEWSHOT_CACHE"] = os.environ.get("FEWSHOT_CACHE"), str(root / "cache")
+    try:
+        data, val = write_pictures(root / "train", 4, 6), write_pictures(root / "val", 4, 6, seed=1, offset=20)
+        settings: dict[str, Any] = {"train_data": data, "val_data": val, "backbone": "tiny", "unfreeze_blocks": 1}
+        settings |= {"epochs": 1, "batch_size": 16, "queries": 1, "val_queries": 2, "val_episodes": 20, "workers": 0}
+        for seed, name in enumerate("ab"):
+            train(TrainConfig(**settings, output=root / name, seed=seed, precision="32", quiet=True, visual_lr=1e-3))
+    finally:
+        if previous is None:
+            del os.environ["FEWSHOT_CACHE"]
+        else:
+            os.environ["FEWSHOT_CACHE"] = previous
+    return root
+
+
+@pytest.fixture
+def tiny_run(tiny_runs: Path, tmp_path: Path) -> Path:
+    """A copy of run `a` to be broken."""
+    return Path(shutil.copytree(tiny_runs / "a", tmp_path / "run"))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pickle
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import torch
 from torch import Tensor
@@ -54,8 +54,16 @@ def _as_list(values: Any) -> list[Any]:
     return list(values)
 
 
-class _ArchiveUnpickler(pickle.Unpickler):
-    """Unpickles the object tree of a TorchScript archive; anything but tensors, containers and module shells is refused."""
+class _ArchiveUnpickler(pickle._Unpickler):
+    """Unpickles the object tree of a TorchScript archive; anything but tensors, containers and module shells is refused.
+
+    It is the unpickler in Python, as torch's own is: that in C takes as much memory as ten bytes ask for (a number in its memo). The
+    one instruction that does so in Python, a mutable string of bytes of any length, is refused.
+    """
+
+    dispatch: ClassVar[dict[int, Any]] = {
+        code: load for code, load in pickle._Unpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]
+    }
 
     def __init__(self, file: BinaryIO, archive: zipfile.ZipFile, root: str) -> None:
         super().__init__(file)
