@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from pathlib import Path
 
 from fewshot.commands.common import print_json
 from fewshot.training.config import TrainConfig as Options
@@ -16,13 +17,21 @@ def run(options: Options) -> int:
     from fewshot.console import Console, percent
     from fewshot.distributed import is_main_process
     from fewshot.training.loop import train
+    from fewshot.training.run_folder import finished_run
 
     console = Console(options.quiet or options.json)
+    finished = finished_run(options)
+    if finished is not None:
+        if is_main_process():
+            console.line(f"{finished}: this run is finished; there is nothing left to do")
+            if options.json:
+                print_json({"path": str(finished), "predict": _predict_command(finished)})
+        return 0
     result = train(options, console)
     if not is_main_process():
         return 0
     status = 3 if result.unreadable else 0
-    command = f"fewshot predict TEST_DIR RESULT.csv --checkpoint {shlex.quote(str(result.path))}"
+    command = _predict_command(result.path)
     if options.json:
         document = dataclasses.asdict(result) | {"path": str(result.path), "predict": command}
         print_json(document)
@@ -34,3 +43,7 @@ def run(options: Options) -> int:
     console.line("to name the pictures of a directory of tasks with it:")
     print(command)
     return status
+
+
+def _predict_command(run: Path) -> str:
+    return f"fewshot predict TEST_DIR RESULT.csv --checkpoint {shlex.quote(str(run))}"

@@ -8,8 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from episodes import ImageTable, read_class_folders, read_task_directory
-from episodes.errors import DataError
+from episodes.errors import DataError, UsageError
 from episodes.files import display_name
 from episodes.ranges import upper
 from fewshot.console import Console
@@ -25,11 +27,34 @@ def default_workers(workers: int | None) -> int:
     return min(8, os.cpu_count() or 1) if workers is None else workers
 
 
+def refuse_beyond_memory(batch: int, image_size: int, device: torch.device) -> None:
+    """Refuse a batch whose pictures alone are more than the memory holds, before anything is computed.
+
+    Args:
+        batch: Pictures a step on this device.
+        image_size: Pictures are (3, image_size, image_size) float32.
+        device: Where they go.
+
+    Raises:
+        UsageError: They do not fit; says how many would.
+    """
+    each = 3 * image_size * image_size * 4
+    if device.type == "cuda":
+        memory = int(torch.cuda.mem_get_info(device)[1])
+    else:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if batch * each > memory:
+        raise UsageError(
+            f"batch_size: {batch} pictures of {image_size} x {image_size} take {batch * each / 2**30:,.1f} GiB a step, and {device} has "
+            f"{memory / 2**30:,.1f} GiB: at most {memory // each} would fit before anything is computed of them, so give far fewer"
+        )
+
+
 def read_split(config: TrainConfig, console: Console) -> Split:
     """Training and validation pictures; says what was passed over, and what the folders share.
 
     Raises:
-        DataError: a folder is missing or empty, or `strict` and the folders share classes or pictures.
+        DataError: a folder is missing or empty, no picture can be read, or `strict` and the folders share classes or pictures.
     """
     train = _read(config, config.train_data, console)
     parts = [(config.train_data, train)]
@@ -49,7 +74,27 @@ def read_split(config: TrainConfig, console: Console) -> Split:
     console.line(split.note)
     if config.strict:
         _refuse_unreadable(split, config)
+    for what, table in (("training", split.train), ("validation", split.validation)):
+        _refuse_all_unreadable(what, table)
     return split
+
+
+def _refuse_all_unreadable(what: str, table: ImageTable) -> None:
+    """Look for one picture that can be read; in a folder that is not broken it is the first.
+
+    Raises:
+        DataError: there is none.
+    """
+    problem = "there are none"
+    for item in table.items:
+        try:
+            decode(read_bytes(item))
+            return
+        except UnreadableImage as error:
+            problem = f"{display_name(str(item))}: {error}"
+    raise DataError(
+        f"none of the {len(table)} {what} pictures can be read ({problem}). Mend them, or give another folder; nothing was written"
+    )
 
 
 def _refuse_unreadable(split: Split, config: TrainConfig) -> None:

@@ -20,7 +20,7 @@ from fewshot.encoders import load_encoder
 from fewshot.encoders.base import VisionEncoder
 from fewshot.training import state as run_state
 from fewshot.training.config import EpisodePlan, TrainConfig, plan_episodes
-from fewshot.training.data import default_workers, read_split
+from fewshot.training.data import default_workers, read_split, refuse_beyond_memory
 from fewshot.training.fabric import make_fabric
 from fewshot.training.hidden_state_cache import HiddenStateCache
 from fewshot.training.metrics import Metrics
@@ -77,6 +77,7 @@ class Run:
         per_class = (config.shot_range if isinstance(config.shot_range, int) else config.shot_range[1]) + config.queries
         eligible = int((table.counts >= per_class).sum())
         plan = plan_episodes(config, len(table), eligible, self.fabric.world_size)
+        refuse_beyond_memory(config.batch_size // self.fabric.world_size, self.encoder.image_size, self.fabric.device)
         self.console.line(
             f"{plan.episodes_per_step} episode(s) a step: {plan.ways}-way {config.shots}-shot, {config.queries} queries a class; "
             f"{plan.steps_per_epoch} steps an epoch"

@@ -14,12 +14,51 @@ from fewshot import checkpoint
 from fewshot.training.config import FREE_ON_RESUME, TrainConfig
 
 
+def finished_run(config: TrainConfig) -> Path | None:
+    """What there is to do for a run that is to be resumed: nothing, where it is finished.
+
+    Something that starts the same command until it is done needs to hear so.
+
+    Args:
+        config: Settings of the command.
+
+    Returns:
+        The folder of the finished run, or None where there is something to do (or to refuse).
+
+    Raises:
+        UsageError: The finished run had other settings.
+        DataError: Its config.json cannot be read.
+    """
+    if not config.resume:
+        return None
+    if config.output is not None:
+        if not checkpoint.is_finished(config.output):
+            return None
+        _check_same(config, checkpoint.read_config(config.output)["settings"], config.output)
+        return config.output
+    runs = sorted(Path("runs").glob(f"*/{checkpoint.CONFIG}"), key=_changed, reverse=True)
+    if not runs or any(not checkpoint.is_finished(file.parent) for file in runs):
+        return None
+    newest = runs[0].parent
+    return None if _differences(config, checkpoint.read_config(newest)["settings"]) else newest
+
+
+def _changed(file: Path) -> int:
+    return file.stat().st_mtime_ns
+
+
 def output_folder(config: TrainConfig) -> Path:
     """Where the run goes, checked: a new folder, or with `resume` an unfinished run of the same settings.
 
+    Args:
+        config: Settings of the run.
+
+    Returns:
+        The folder; it is not made here.
+
     Raises:
-        DataError: it holds a finished run, or one that was not asked to be resumed.
-        UsageError: the settings differ from those of the run to resume.
+        DataError: It holds a finished run, or one that was not asked to be resumed.
+        UsageError: The settings differ from those of the run to resume.
     """
     name = re.sub(
         r"[^A-Za-z0-9.]+",
@@ -53,18 +92,18 @@ def _newest_unfinished(root: Path) -> Path:
         raise DataError(
             f"there is no unfinished run below {root}: give the run's folder with --output, or leave out --resume"
         )
-    return max(runs, key=lambda path: (path / checkpoint.CONFIG).stat().st_mtime_ns)
+    return max(runs, key=lambda path: _changed(path / checkpoint.CONFIG))
 
 
 def check_same_data(folder: Path, now: dict[str, Any]) -> None:
     """Compare what config.json says of the pictures with what is there now.
 
     Args:
-        folder: of the run to resume.
-        now: what config.json would say.
+        folder: Of the run to resume.
+        now: What config.json would say.
 
     Raises:
-        DataError: classes or numbers of pictures differ: the run could not go on as it began.
+        DataError: Classes or numbers of pictures differ: the run could not go on as it began.
     """
     before = checkpoint.read_config(folder)
     for key in ("class_names", "validation_classes", "pictures"):
@@ -76,14 +115,19 @@ def check_same_data(folder: Path, now: dict[str, Any]) -> None:
 
 
 def _check_same(config: TrainConfig, before: dict[str, Any], folder: Path) -> None:
+    changed = _differences(config, before)
+    if changed:
+        raise UsageError(f"{folder}: cannot resume with other settings: {'; '.join(changed)}")
+
+
+def _differences(config: TrainConfig, before: dict[str, Any]) -> list[str]:
+    """Settings that shape what is learned and are not those of a run's config.json, in words."""
     now = config.to_json()
-    changed = [
+    return [
         f"{key} was {before.get(key)!r}, is {now[key]!r}"
         for key in now
         if key not in FREE_ON_RESUME and _plain(now[key]) != _plain(before.get(key))
     ]
-    if changed:
-        raise UsageError(f"{folder}: cannot resume with other settings: {'; '.join(changed)}")
 
 
 def _plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from episodes.errors import DataError
 from fewshot.checkpoint import RESUME
 from fewshot.tensors import load_tensors, save_tensors
 from fewshot.training.metrics import Row
@@ -81,12 +82,24 @@ def load_state(folder: Path, model: EpisodicModel, optimiser: torch.optim.Optimi
     """Read resume.safetensors into the model and the optimiser; a run killed before its first epoch starts over.
 
     Raises:
-        DataError: the file is broken.
+        DataError: the file is broken, or that of another run.
     """
     if not (folder / RESUME).is_file():
         return RunState()
     tensors, note = load_tensors(folder / RESUME)
-    state = RunState(**note)
+    try:
+        return _put_back(RunState(**note), tensors, model, optimiser)
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise DataError(
+            f"{folder / RESUME}: is not of this run: {type(error).__name__}: {str(error)[:200]}. Copy the run's folder anew, or delete "
+            "the file to start the run over"
+        ) from error
+
+
+def _put_back(
+    state: RunState, tensors: dict[str, Tensor], model: EpisodicModel, optimiser: torch.optim.Optimizer
+) -> RunState:
+    """Weights and moments into the model and the optimiser; what is left belongs to the state."""
     for name, parameter in trained_parameters(model).items():
         parameter.data.copy_(tensors.pop(f"model.{name}"))
         moments = {}

@@ -9,7 +9,7 @@ import numpy as np
 
 from episodes import EpisodeSampler, ImageTable, Results, evaluate
 from episodes.counter_random import random_bits
-from episodes.errors import DataError
+from episodes.errors import DataError, UsageError
 from episodes.ranges import upper
 from fewshot.classifiers.prototype import Prototype
 from fewshot.classifiers.scoring import FeatureScorer
@@ -90,6 +90,7 @@ class Validation:
 
         Raises:
             DataError: no classes with enough pictures for an episode.
+            UsageError: more ways were asked for than there are such classes.
         """
         self.shots = config.val_shots or upper(config.shot_range)
         per_class = max(self.shots + config.val_queries, MOST_PICTURES // max(1, len(table.class_names)))
@@ -109,6 +110,13 @@ class Validation:
             raise DataError(
                 f"validation needs at least 2 classes with more than {self.shots} pictures, found {usable} (of {len(counts)} "
                 "classes). Give --val_data with more pictures, or lower --val_shots"
+            )
+        if (
+            usable < config.val_ways != TrainConfig.val_ways
+        ):  # the default follows small data, a number that was asked for is kept
+            raise UsageError(
+                f"val_ways is {config.val_ways}, but only {usable} validation classes have more than {self.shots} pictures: give at most "
+                f"{usable}, or --val_data with more classes"
             )
         self.ways = min(config.val_ways, usable)
         self.queries = int(min(config.val_queries, counts[self.ways - 1] - self.shots))
