@@ -6,7 +6,10 @@ SIGTERM. Help and usage errors import neither torch nor pandas.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib
+import io
 import os
 import signal
 import sys
@@ -101,7 +104,22 @@ def parse(options: type[Any], command: str, arguments: Sequence[str]) -> Any:
     import tyro
 
     settings = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
-    return tyro.cli(options, prog=f"fewshot {command}", args=list(arguments), config=settings, use_underscores=True)
+    read = functools.partial(
+        tyro.cli, options, prog=f"fewshot {command}", args=list(arguments), config=settings, use_underscores=True
+    )
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            return read()
+    except SystemExit as left:
+        # tyro draws a box around what options refuse of themselves; it is said as all else that is refused.
+        cause: BaseException | None = left
+        while cause is not None:
+            if isinstance(cause, UsageError):
+                raise cause from None
+            cause = cause.__context__
+        if not left.code:
+            raise
+    return read()  # says on the terminal what is wrong, and exits
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

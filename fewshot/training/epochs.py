@@ -11,6 +11,7 @@ from torch import Tensor
 from episodes.counter_random import random_bits
 from episodes.errors import DataError
 from fewshot.console import duration, percent
+from fewshot.embedding.embed import Embeddings
 from fewshot.training import state as run_state
 from fewshot.training.fabric import scaler_of
 from fewshot.training.loader import EpisodeLoader
@@ -64,7 +65,8 @@ def _epoch(run: Run, state: run_state.RunState, steps: Any) -> Tensor:
                 run.schedule.encoder_frozen(batch.step),
             )
             if not bool(torch.isfinite(losses.total)):
-                raise DataError(_why_not_finite(run, state, float(losses.total), batch.step))
+                found = f"the loss is {float(losses.total.detach())} at step {batch.step}"
+                raise DataError(_why_not_finite(run, found, state.epoch))
             run.wrapped_optimiser.zero_grad()
             run.fabric.backward(losses.total)
             if run.config.clip_norm:
@@ -79,24 +81,40 @@ def _epoch(run: Run, state: run_state.RunState, steps: Any) -> Tensor:
     return torch.as_tensor(reduced).cpu()
 
 
-def _why_not_finite(run: Run, state: run_state.RunState, loss: float, step: int) -> str:
-    """What to do about a loss that is NaN or infinite. A run goes on with the settings that it began with: others need a new one."""
+def _why_not_finite(run: Run, found: str, epochs: int) -> str:
+    """What to do about numbers that are NaN or infinite. A run goes on only with the settings it began with: others need a new one."""
     config = run.config
-    again = (
-        f"the last finished epoch, {state.epoch}, is kept in {run.folder}" if state.epoch else "no epoch was finished"
-    )
+    kept = f"the last finished epoch, {epochs}, is kept in {run.folder}" if epochs else "no epoch was finished"
     return (
-        f"the loss is {loss} at step {step} (epoch {state.epoch + 1}; precision {run.precision()}, visual_lr {config.visual_lr:g}, "
-        f"classifier_lr {config.classifier_lr:g}). Likely the learning rates are too high or 16-bit numbers overflow: start again into "
-        f"another --output with a lower --visual_lr or --classifier_lr, or with --precision 32; {again}"
+        f"{found} (epoch {epochs + 1}; precision {run.precision()}, visual_lr {config.visual_lr:g}, classifier_lr "
+        f"{config.classifier_lr:g}). Likely the learning rates are too high or 16-bit numbers overflow: start again into another --output "
+        f"with a lower --visual_lr or --classifier_lr, or with --precision 32; {kept}"
     )
+
+
+def _embed_validation(run: Run, epochs: int) -> Embeddings:
+    """Validation under the weights of the epoch after `epochs`.
+
+    Raises:
+        DataError: the encoder makes nothing of any picture any more.
+    """
+    try:
+        embeddings = run.validation.embed(run.encoder)
+        if bool(embeddings.readable.any()):
+            return embeddings
+        problem = None
+    except DataError as error:  # some pictures could be read when the run began
+        problem = error
+    step = (epochs + 1) * run.plan.steps_per_epoch - 1
+    found = f"the encoder gives no finite embedding of any validation picture after step {step}"
+    raise DataError(_why_not_finite(run, found, epochs)) from problem
 
 
 def _end_epoch(run: Run, state: run_state.RunState, means: Tensor, seconds: float) -> None:
     """Validate, write metrics and the state, print the line."""
     state.epoch += 1
     if run.main and run.metrics is not None:
-        results = run.validation.measure(run.validation.embed(run.encoder))
+        results = run.validation.measure(_embed_validation(run, state.epoch - 1))
         if results.mean > state.best_accuracy:
             state.best_epoch, state.best_accuracy = state.epoch, results.mean
             state.best, state.best_head = run_state.tuned_weights(run.model), run_state.head_weights(run.model)
