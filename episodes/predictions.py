@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from episodes.errors import DataError, UsageError
 from episodes.files import atomic_write, display_name, natural_key
@@ -53,9 +53,20 @@ def write_predictions(frame: "pd.DataFrame", path: StrPath, columns: Sequence[st
         )
     texts = [[_text(name, value) for value in frame[name].tolist()] for name in wanted]
     with atomic_write(path) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
+        # Told of both line ends, the writer quotes names that hold either; rows still end in LF.
+        writer = csv.writer(_UnixLines(stream), lineterminator="\r\n")
         writer.writerow(wanted)
         writer.writerows(zip(*texts, strict=True))
+
+
+class _UnixLines:
+    """Rows that end in CR LF -> the same rows ended by LF; the writer hands over one row at a time."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, row: str) -> int:
+        return self._stream.write(row.removesuffix("\r\n") + "\n")
 
 
 def _text(column: str, value: Any) -> str:

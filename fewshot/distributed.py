@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,6 +20,12 @@ def rank_and_world() -> tuple[int, int]:
 def local_rank() -> int | None:
     """This process's number on its machine; None without torchrun."""
     return int(os.environ.get("LOCAL_RANK") or 0) if rank_and_world()[1] > 1 else None
+
+
+def leave_signals_to_parent(_: int = 0) -> None:
+    """Make a loading process deaf to SIGTERM and SIGINT: `timeout` and schedulers tell the whole group, the parent ends its own."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def is_main_process() -> bool:

@@ -134,6 +134,8 @@ def _checked_columns(options: Options) -> list[str]:
     unknown = [name for name in columns if name not in COLUMNS]
     if unknown or not columns or len(set(columns)) < len(columns):
         raise UsageError(f"--columns {options.columns!r}: expected distinct names out of {','.join(COLUMNS)}")
+    if options.report is not None and options.report.resolve() == options.result.resolve():
+        raise UsageError(f"--report {options.report}: is RESULT.csv itself; give the page a name of its own")
     for path in (options.result, options.report):
         if path is not None:
             check_writable(path)

@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from episodes.errors import DataError
 from fewshot.device import Precision
+from fewshot.distributed import leave_signals_to_parent
 from fewshot.embedding.batches import NO_EMBEDDING, FixedShapeBatches, default_batch_size, usable_rows
 from fewshot.embedding.embed import Embeddings, cache_space
 from fewshot.embedding.file_digest import file_digest, make_file
@@ -355,5 +356,6 @@ def _loaded(source: PictureSource, workers: int) -> DataLoader[tuple[int, Any, A
         batch_size=None,
         num_workers=workers,
         prefetch_factor=16 if workers else None,
+        worker_init_fn=leave_signals_to_parent,
         generator=torch.Generator(),  # its base seed would otherwise come from the global generator
     )

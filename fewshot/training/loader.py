@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from episodes import EpisodeBatch, EpisodeSampler
 from episodes.counter_random import random_bits
 from episodes.errors import DataError, UsageError
+from fewshot.distributed import leave_signals_to_parent
 from fewshot.images.augmentation import Augmentation
 from fewshot.images.augmented_views import PictureSource
 from fewshot.images.decoding import UnreadableImage, read_bytes
@@ -163,6 +164,7 @@ class EpisodeLoader:
             num_workers=self._workers,
             pin_memory=False,
             prefetch_factor=4 if self._workers else None,
+            worker_init_fn=leave_signals_to_parent,
             generator=torch.Generator(),  # its base seed would otherwise come from the global generator
         )
         for step in loader:

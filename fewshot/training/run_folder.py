@@ -79,6 +79,9 @@ def output_folder(config: TrainConfig) -> Path:
             _check_same(config, checkpoint.read_config(folder)["settings"], folder)
         return folder
     folder = config.output or Path("runs") / f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{name}"
+    for flag, data in (("train_data", config.train_data), ("val_data", config.val_data)):
+        if data is not None and data.resolve() in (folder.resolve(), *folder.resolve().parents):
+            raise UsageError(f"--output {folder}: lies in --{flag} {data}, among its classes; give a folder elsewhere")
     if checkpoint.is_finished(folder):
         raise DataError(f"{folder}: holds a finished run, which is never overwritten. Give another --output")
     if (folder / checkpoint.RESUME).exists():

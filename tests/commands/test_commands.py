@@ -300,13 +300,31 @@ def test_help_needs_neither_torch_nor_pandas(command: str) -> None:
     assert "fewshot" in done.stdout
 
 
+@pytest.mark.parametrize("group", [False, True], ids=["the process", "its group"])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_stop_a_run_that_can_be_resumed(
-    number: signal.Signals, status: int, vit_file: Path, class_folders: Path, other_folders: Path, tmp_path: Path
+    number: signal.Signals,
+    status: int,
+    group: bool,
+    vit_file: Path,
+    class_folders: Path,
+    other_folders: Path,
+    tmp_path: Path,
 ) -> None:
     output = tmp_path / "run"
     arguments = ["train", "--train_data", class_folders, "--val_data", other_folders, "--output", output]
-    arguments += ["--backbone", vit_file, "--unfreeze_blocks", 1, "--batch_size", 16, "--queries", 1, "--workers", 0]
+    arguments += [
+        "--backbone",
+        vit_file,
+        "--unfreeze_blocks",
+        1,
+        "--batch_size",
+        16,
+        "--queries",
+        1,
+        "--workers",
+        2 * group,
+    ]
     arguments += ["--epochs", 100000, "--val_episodes", 5, "--val_queries", 3]
     process = subprocess.Popen(
         [sys.executable, "-m", "fewshot", *map(str, arguments)],
@@ -314,6 +332,7 @@ def test_signals_stop_a_run_that_can_be_resumed(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
         # A shell's background jobs ignore SIGINT and hand that on; a command that a person runs does not.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
@@ -321,7 +340,7 @@ def test_signals_stop_a_run_that_can_be_resumed(
     for line in process.stderr:
         if line.startswith("epoch "):
             break
-    process.send_signal(number)
+    os.killpg(process.pid, number) if group else process.send_signal(number)
     said = process.stderr.read()
     assert process.wait() == status
     assert "--resume" in said and str(output) in said and "Traceback" not in said
@@ -409,6 +428,18 @@ def test_outputs_are_checked_first(
 ) -> None:
     assert run("predict", tasks, output.format(tasks=tasks), "--backbone", vit_file) == 1
     assert "encoder:" not in capsys.readouterr().err
+
+
+def test_an_output_is_never_an_input(
+    vit_file: Path, tasks: Path, class_folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = tmp_path / "r.csv"
+    assert run("predict", tasks, result, "--backbone", vit_file, "--report", tmp_path / "." / "r.csv") == 2
+    assert "is RESULT.csv itself" in capsys.readouterr().err and not result.exists()
+    settings = ["--backbone", vit_file, "--unfreeze_blocks", 1]
+    for output in (class_folders, class_folders / "runs" / "first"):
+        assert run("train", "--train_data", class_folders, *settings, "--output", output) == 2
+        assert "among its classes" in capsys.readouterr().err and not (class_folders / "runs").exists()
 
 
 def test_names_that_are_not_utf8_are_printable(

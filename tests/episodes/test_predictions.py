@@ -93,3 +93,27 @@ def test_read_truth_and_a_bad_confidence(tmp_path: Path) -> None:
     bad = write(tmp_path / "bad.csv", "task,image,label,confidence\nt,1.png,a,high\n")
     with pytest.raises(DataError, match="not a number"):
         read_predictions(bad)
+
+
+AWKWARD = [
+    "plain.jpg",
+    "a,b.jpg",
+    'quo"te.jpg',
+    "line\nfeed.jpg",
+    "carriage\rreturn.jpg",
+    "both\r\n.jpg",
+    "=1+1.jpg",
+    " s .jpg",
+    "é日本.jpg",
+]
+
+
+def test_every_name_comes_back(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"task": "t", "image": AWKWARD, "label": AWKWARD[::-1], "confidence": 0.5})
+    write_predictions(frame, tmp_path / "result.csv")
+    data = (tmp_path / "result.csv").read_bytes()
+    assert data.splitlines(keepends=True)[1] == b"t,plain.jpg,\xc3\xa9\xe6\x97\xa5\xe6\x9c\xac.jpg,0.5000\n"
+    again = pd.read_csv(tmp_path / "result.csv", keep_default_na=False)
+    assert again["image"].tolist() == AWKWARD and again["label"].tolist() == AWKWARD[::-1]
+    score = score_predictions(tmp_path / "result.csv", tmp_path / "result.csv")
+    assert (score.accuracy, score.images) == (1.0, len(AWKWARD))
