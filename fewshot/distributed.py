@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import TracebackType
 
 from episodes.errors import UsageError
 
@@ -23,9 +25,18 @@ def local_rank() -> int | None:
 
 
 def leave_signals_to_parent(_: int = 0) -> None:
-    """Make a loading process deaf to SIGTERM and SIGINT: `timeout` and schedulers tell the whole group, the parent ends its own."""
+    """Make a loading process deaf to SIGTERM and SIGINT: `timeout` and schedulers tell the whole group, the parent ends its own.
+
+    A parent that is stopped while it fetches a batch breaks off a connection of the loading process: no reason for a trace back.
+    """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = _but_for_lost_connections
+
+
+def _but_for_lost_connections(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if not issubclass(kind, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, trace)
 
 
 def is_main_process() -> bool:
