@@ -12,7 +12,6 @@ from typing import IO, TYPE_CHECKING, Any
 
 from episodes.errors import DataError, UsageError
 from episodes.files import atomic_write, display_name, natural_key
-from episodes.statistics import mean_interval, task_accuracies
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -160,6 +159,8 @@ def score_predictions(result_csv: StrPath, truth_csv: StrPath) -> ScoreResult:
     Raises:
         DataError: the files do not list the same images, an image appears twice, or a true label is empty.
     """
+    from episodes.statistics import mean_interval, task_accuracies  # numpy: the names of the columns need none
+
     found, truth = read_labels(result_csv), read_labels(truth_csv)
     result_name, truth_name = display_name(os.fspath(result_csv)), display_name(os.fspath(truth_csv))
     expected_keys, found_keys = _keys(truth), _keys(found)
