@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import os
 import signal
 import sys
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
-from episodes.errors import UsageError
+from episodes.errors import DataError, UsageError
 
 
 def rank_and_world() -> tuple[int, int]:
@@ -61,10 +62,50 @@ def process_group() -> Iterator[None]:
         )
     import torch.distributed
 
-    torch.distributed.init_process_group(
-        "gloo", timeout=datetime.timedelta(days=1)
-    )  # as long as the slowest share takes
+    # As long as the slowest share takes.
+    torch.distributed.init_process_group("gloo", timeout=datetime.timedelta(days=1))
+    with leave_together():
+        yield
+
+
+@contextmanager
+def leave_together() -> Iterator[None]:
+    """Ends the process group, if there is one, when the work inside is done or has failed.
+
+    A group that is left to the interpreter's end still has its threads by then. One that asks for Python at that moment
+    kills the process, after all work is done: "terminate called without an active exception", exit status 1 under torchrun.
+    Where the work was done, no process leaves before the last has come here: whoever serves the others must outlive them.
+
+    Raises:
+        DataError: another process of the run has ended, so that this one cannot go on.
+    """
+    import torch.distributed
+
     try:
         yield
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()
+    except RuntimeError as error:
+        if not torch.distributed.is_initialized() or not _of_a_lost_process(error):
+            raise
+        raise DataError(
+            f"process {rank_and_world()[0]} of {rank_and_world()[1]} has lost another one, which failed or was killed "
+            f"(torchrun names it below): {_first_line(error)}"
+        ) from error
     finally:
-        torch.distributed.destroy_process_group()
+        if torch.distributed.is_initialized():
+            gc.collect()  # what still refers to the group in a cycle, such as the reducer of gradients
+            torch.distributed.destroy_process_group()
+
+
+def _of_a_lost_process(error: RuntimeError) -> bool:
+    """Whether an error says that a connection to another process broke, as gloo, NCCL and the store put it."""
+    import torch.distributed
+
+    signs = ("connection closed by peer", "connection reset", "connection was likely closed", "broken pipe", "gloo")
+    lost = (torch.distributed.DistNetworkError, torch.distributed.DistBackendError)
+    return isinstance(error, lost) or any(sign in str(error).lower() for sign in signs)
+
+
+def _first_line(error: RuntimeError) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -8,6 +8,7 @@ from pathlib import Path
 from episodes import PairedDifference
 from fewshot.config import TrainConfig
 from fewshot.console import Console, percent
+from fewshot.distributed import leave_together
 from fewshot.embedding.embed import Embeddings
 from fewshot.training import state as run_state
 from fewshot.training.epochs import run_epochs
@@ -40,9 +41,10 @@ def train(config: TrainConfig, console: Console | None = None) -> TrainResult:
 
     Raises:
         UsageError: settings that do not fit each other, the data or the machine.
-        DataError: folders or files that cannot be used; an output that is finished already.
+        DataError: folders or files that cannot be used; an output that is finished already; a process of several that ended.
     """
-    return _go(Run(config, console or Console(config.quiet or config.json)))
+    with leave_together():
+        return _go(Run(config, console or Console(config.quiet or config.json)))
 
 
 def _go(run: Run) -> TrainResult:
