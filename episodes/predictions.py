@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from episodes.errors import DataError, UsageError
-from episodes.files import atomic_write, display_name, natural_key
+from episodes.files import atomic_write, display_name, is_printable, natural_key
+from episodes.formulas import defuse, restore
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,13 +33,16 @@ class ScoreResult:
     per_task: dict[str, float]
 
 
-def write_predictions(frame: "pd.DataFrame", path: StrPath, columns: Sequence[str] = COLUMNS) -> None:
+def write_predictions(
+    frame: "pd.DataFrame", path: StrPath, columns: Sequence[str] = COLUMNS, *, defuse_formulas: bool = False
+) -> None:
     """Write rows as they come: UTF-8, LF, a header, confidence with 4 decimals, '' where there is no label.
 
     Args:
         frame: at least the columns asked for.
         path: replaced in one step.
         columns: which columns, in which order.
+        defuse_formulas: put ``'`` before names that a spreadsheet would compute; what reads the file here takes it off.
 
     Raises:
         UsageError: a column that there is not, one given twice, or none.
@@ -51,6 +55,8 @@ def write_predictions(frame: "pd.DataFrame", path: StrPath, columns: Sequence[st
             f"columns are distinct and among {', '.join(map(str, frame.columns))}; found {', '.join(wanted)}"
         )
     texts = [[_text(name, value) for value in frame[name].tolist()] for name in wanted]
+    if defuse_formulas:
+        texts = [list(map(defuse, column)) for column in texts]
     with atomic_write(path) as stream:
         # Told of both line ends, the writer quotes names that hold either; rows still end in LF.
         writer = csv.writer(_UnixLines(stream), lineterminator="\r\n")
@@ -71,7 +77,10 @@ class _UnixLines:
 def _text(column: str, value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    return f"{float(value):.4f}" if column == "confidence" else display_name(str(value))
+    if column == "confidence":
+        return f"{float(value):.4f}"
+    text = str(value)  # a name in a frame is escaped already, and only once
+    return text if is_printable(text) else display_name(text)
 
 
 def read_rows(path: StrPath, needed: Sequence[str]) -> tuple[list[str], list[list[str]]]:
@@ -115,7 +124,7 @@ def read_labels(path: StrPath) -> dict[str, dict[str, str]]:
     task, image, label = (header.index(name) for name in COLUMNS[:3])
     labels: dict[str, dict[str, str]] = {}
     twice = []
-    for row in rows:
+    for row in restore(rows, (task, image, label)):
         of_task = labels.setdefault(row[task], {})
         if row[image] in of_task:
             twice.append(f"{row[task]}/{row[image]}")
@@ -136,6 +145,7 @@ def read_predictions(path: StrPath) -> "pd.DataFrame":
     import pandas as pd
 
     header, rows = read_rows(path, COLUMNS[:3])
+    rows = restore(rows, [header.index(name) for name in COLUMNS[:3]])
     frame = pd.DataFrame(rows, columns=header, dtype=object)
     if "confidence" in header:
         try:
