@@ -137,7 +137,7 @@ def _plain_warnings() -> None:
     """Warnings of this project as one plain line; those of libraries are for developers, not for users."""
     import warnings
 
-    warnings.filterwarnings("ignore", module=r"(torch|lightning|pkg_resources|clip)")
+    warnings.filterwarnings("ignore", module=r"(torch|lightning|pkg_resources|clip|PIL)")
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         print(f"warning: {message}", file=sys.stderr)
