@@ -33,12 +33,14 @@ class Kind:
         make: writes it to a path.
         gets: `ANSWERED`, or what is told of it where it cannot be read; "passed over: ..." where it has no row.
         name: of the file.
+        needs: this feature of Pillow.
     """
 
     what: str
     make: Callable[[Path], None]
     gets: str = ANSWERED
     name: bytes = b"picture.png"
+    needs: str = ""
 
     @property
     def readable(self) -> bool:
@@ -159,7 +161,7 @@ FORMATS = (
     Kind("JPEG 2000", saved("JPEG2000"), name=b"picture.jp2"),
     Kind("TGA", saved("TGA"), name=b"picture.tga"),
     Kind("PPM", saved("PPM"), name=b"picture.ppm"),
-    Kind("AVIF, where Pillow reads it (releases since 11.3)", written(base64.b64decode(AVIF)), name=b"picture.avif"),
+    Kind("AVIF, where Pillow reads it (releases since 11.3)", written(base64.b64decode(AVIF)), name=b"picture.avif", needs="avif"),
     Kind("HEIC, without a plug-in that reads it", written(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"), NOT_KNOWN, b"picture.heic"),
     *(Kind(f"EXIF orientation {n}", oriented(n), name=b"picture.jpg") for n in (*range(1, 9), 99)),
     Kind("a PNG called .jpg", saved("PNG"), name=b"picture.jpg"),
