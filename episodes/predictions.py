@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from episodes.errors import DataError, UsageError
 from episodes.files import atomic_write, display_name, is_printable, natural_key
-from episodes.formulas import defuse, restore
+from episodes.formulas import Labels, closest_reading, defuse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +42,7 @@ def write_predictions(
         frame: at least the columns asked for.
         path: replaced in one step.
         columns: which columns, in which order.
-        defuse_formulas: put ``'`` before names that a spreadsheet would compute; what reads the file here takes it off.
+        defuse_formulas: put ``'`` before names that a spreadsheet would compute; scoring knows them all the same.
 
     Raises:
         UsageError: a column that there is not, one given twice, or none.
@@ -114,7 +114,7 @@ def read_rows(path: StrPath, needed: Sequence[str]) -> tuple[list[str], list[lis
     return header, rows
 
 
-def read_labels(path: StrPath) -> dict[str, dict[str, str]]:
+def read_labels(path: StrPath) -> Labels:
     """The labels of a truth or result CSV: task -> image -> label.
 
     Raises:
@@ -122,9 +122,9 @@ def read_labels(path: StrPath) -> dict[str, dict[str, str]]:
     """
     header, rows = read_rows(path, COLUMNS[:3])
     task, image, label = (header.index(name) for name in COLUMNS[:3])
-    labels: dict[str, dict[str, str]] = {}
+    labels: Labels = {}
     twice = []
-    for row in restore(rows, (task, image, label)):
+    for row in rows:
         of_task = labels.setdefault(row[task], {})
         if row[image] in of_task:
             twice.append(f"{row[task]}/{row[image]}")
@@ -145,7 +145,6 @@ def read_predictions(path: StrPath) -> "pd.DataFrame":
     import pandas as pd
 
     header, rows = read_rows(path, COLUMNS[:3])
-    rows = restore(rows, [header.index(name) for name in COLUMNS[:3]])
     frame = pd.DataFrame(rows, columns=header, dtype=object)
     if "confidence" in header:
         try:
@@ -173,6 +172,9 @@ def score_predictions(result_csv: StrPath, truth_csv: StrPath) -> ScoreResult:
 
     found, truth = read_labels(result_csv), read_labels(truth_csv)
     result_name, truth_name = display_name(os.fspath(result_csv)), display_name(os.fspath(truth_csv))
+    if _keys(found) != _keys(truth) or not _names(found) <= _names(truth):  # one of them may be defused
+        found = closest_reading(found, _keys(truth), _names(truth))
+        truth = closest_reading(truth, _keys(found), _names(found))
     expected_keys, found_keys = _keys(truth), _keys(found)
     missing, extra = expected_keys - found_keys, found_keys - expected_keys
     if missing:
@@ -192,7 +194,11 @@ def score_predictions(result_csv: StrPath, truth_csv: StrPath) -> ScoreResult:
     )
 
 
-def _keys(labels: dict[str, dict[str, str]]) -> set[tuple[str, str]]:
+def _names(labels: Labels) -> set[str]:
+    return {name for of in labels.values() for name in of.values()}
+
+
+def _keys(labels: Labels) -> set[tuple[str, str]]:
     return {(task, image) for task, of in labels.items() for image in of}
 
 

@@ -8,10 +8,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from episodes import read_class_folders, read_predictions, score_predictions, write_predictions, write_task_directory
+from episodes import (
+    read_class_folders,
+    read_predictions,
+    read_task_directory,
+    score_predictions,
+    write_predictions,
+    write_task_directory,
+)
 from episodes.episode import Episode
 from episodes.files import class_name_of, display_name, folder_name, name_on_disk
-from episodes.formulas import defuse, restore
+from episodes.formulas import closest_reading, defuse, restore
 
 PIECES = (b"%", b"25", b"FF", b"\xff", b"\xc3", b"\xa9", b"C3", b"A9", b"a", b"2", b"5")
 
@@ -66,13 +73,33 @@ FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "＝1", "'=1", "''=1",
 
 
 def test_defused_names_come_back_and_none_is_a_formula() -> None:
-    rows = [[name, name] for name in FORMULAS]
-    defused = [[defuse(a), defuse(b)] for a, b in rows]
-    assert len({a for a, _ in defused}) == len(FORMULAS)
-    assert not any(a.startswith(tuple("=+-@\t\r＝")) for a, _ in defused)
-    assert restore(defused, (0, 1)) == rows
-    assert restore(rows, (0, 1)) == rows  # a bare formula among them: nothing was defused
-    assert restore(defused, (0,)) == [[a, defuse(a)] for a, _ in rows]
+    defused = [defuse(name) for name in FORMULAS]
+    assert len(set(defused)) == len(FORMULAS)
+    assert not any(name.startswith(tuple("=+-@\t\r＝")) for name in defused)
+    assert [restore(name) for name in defused] == FORMULAS
+
+
+def test_a_file_is_read_as_it_fits() -> None:
+    plain = {"t": {"'=1.png": "=a", "=1.png": "'=a", "2.png": ""}}
+    defused = {"t": {"''=1.png": "'=a", "'=1.png": "''=a", "2.png": ""}}
+    keys = {("t", image) for image in plain["t"]}
+    assert closest_reading(plain, keys, ["=a", "'=a"]) is plain
+    assert closest_reading(defused, keys, ["=a", "'=a"]) == plain
+    lone = {"t": {"'=1.png": "'=a"}}  # looks defused, but is not
+    assert closest_reading(lone, {("t", "'=1.png")}, ["'=a"]) is lone
+    assert closest_reading(lone, {("t", "=1.png")}, ["=a"]) == {"t": {"=1.png": "=a"}}
+
+
+def test_a_defused_truth_is_that_of_its_tasks(tmp_path: Path) -> None:
+    for name in ("support/=a/1.png", "support/b/1.png", "query/=1.png", "query/2.png"):
+        path = tmp_path / "task1" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    for text in ("task1,=1.png,=a\ntask1,2.png,b\n", "task1,'=1.png,'=a\ntask1,2.png,b\n"):
+        (tmp_path / "truth.csv").write_text(f"task,image,label\n{text}")
+        _, (episode,) = read_task_directory(tmp_path)
+        assert episode.query_labels is not None
+        assert [episode.class_names[i] for i in episode.query_labels] == ["b", "=a"]  # 2.png comes first
 
 
 def test_score_reads_defused_files_and_plain_ones(tmp_path: Path) -> None:
@@ -86,7 +113,10 @@ def test_score_reads_defused_files_and_plain_ones(tmp_path: Path) -> None:
     )
     for place, defused in (("plain", False), ("defused", True)):
         write_predictions(frame, tmp_path / place, defuse_formulas=defused)
-        assert read_predictions(tmp_path / place).to_numpy().tolist() == frame.to_numpy().tolist()
+        read = read_predictions(tmp_path / place).to_numpy().tolist()
+        assert [[restore(cell) if defused else cell for cell in row[:3]] for row in read] == frame[
+            [*frame][:3]
+        ].to_numpy().tolist()
     with open(tmp_path / "defused", encoding="utf-8", newline="") as stream:
         cells = [cell for row in csv.reader(stream) for cell in row]
     assert not [cell for cell in cells if cell.startswith(tuple("=+-@\t\r＝"))]
