@@ -26,6 +26,10 @@ PICTURE_SUFFIXES = frozenset(
 )
 _DIGITS = re.compile("([0-9]+)")
 _AMBIGUOUS_PERCENT = re.compile("%(?=[0-9A-Fa-f]{2})")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# What escaping writes for a byte that is not UTF-8, at any depth: "%FF", "%25FF", "%2525FF", ...
+_ESCAPED_HIGH_BYTE = re.compile("%(?=(?:25)*[89A-F][0-9A-F])")
+_ESCAPE = re.compile(rb"%(?:25(?=(?:25)*[89A-F][0-9A-F])|(?P<byte>[89A-F][0-9A-F]))")
 _UNSAFE = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]')
 
 
@@ -69,14 +73,41 @@ def natural_key(name: str) -> tuple[object, ...]:
 
 
 def display_name(name: str) -> str:
-    """``name`` as printable text: bytes that are not UTF-8 (kept by Python as surrogates) become ``%XX``."""
-    if name.isascii():
+    """``name`` as printable text, a text of its own for every name; :func:`name_on_disk` gives the name back.
+
+    Bytes that are not UTF-8 (kept by Python as surrogates) become ``%XX``. A name that looks like one escaped so gets
+    ``%25`` for the ``%`` in question: the file ``c%FF`` must not pass for the file whose second byte is FF. Every other
+    name stays as it is, those with escaped UTF-8 (``caf%C3%A9``), as downloads have them, among them. Names are
+    escaped once: escaping twice gives another text.
+    """
+    if not _needs_escape(name):
         return name
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return "".join(_escape_surrogate(char) for char in name)
-    return name
+    return "".join(map(_escape_surrogate, _ESCAPED_HIGH_BYTE.sub("%25", name)))
+
+
+def name_on_disk(shown: str) -> str:
+    """The name that :func:`display_name` made ``shown`` from."""
+    return _unescape(shown) if is_printable(shown) and _needs_escape(shown) else shown
+
+
+def is_printable(name: str) -> bool:
+    """Whether a name can be written as UTF-8: surrogates, which stand for other bytes, cannot."""
+    return name.isascii() or not _SURROGATE.search(name)
+
+
+def _needs_escape(name: str) -> bool:
+    """Whether a name is not UTF-8, or becomes so when it is unescaped often enough: then it passes for an escaped one."""
+    while is_printable(name):
+        if "%" not in name or not _ESCAPED_HIGH_BYTE.search(name):
+            return False
+        name = _unescape(name)  # shorter each time
+    return True
+
+
+def _unescape(name: str) -> str:
+    """One level of escapes less."""
+    raw = _ESCAPE.sub(lambda match: bytes.fromhex(match["byte"].decode()) if match["byte"] else b"%", name.encode())
+    return raw.decode("utf-8", "surrogateescape")
 
 
 def _escape_surrogate(char: str) -> str:
@@ -103,8 +134,8 @@ def folder_name(class_name: str) -> str:
 
 
 def class_name_of(folder: str) -> str:
-    """The class name that :func:`folder_name` made ``folder`` from."""
-    return unquote(folder, errors="surrogateescape")
+    """The class name that :func:`folder_name` made ``folder`` from, as :func:`display_name` shows that."""
+    return unquote(name_on_disk(folder), errors="surrogateescape")
 
 
 def is_picture(name: str) -> bool:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from episodes.errors import DataError, UsageError
-from episodes.files import atomic_write, display_name, natural_key
+from episodes.files import atomic_write, display_name, is_printable, natural_key
+from episodes.formulas import Labels, closest_reading, defuse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,13 +33,16 @@ class ScoreResult:
     per_task: dict[str, float]
 
 
-def write_predictions(frame: "pd.DataFrame", path: StrPath, columns: Sequence[str] = COLUMNS) -> None:
+def write_predictions(
+    frame: "pd.DataFrame", path: StrPath, columns: Sequence[str] = COLUMNS, *, defuse_formulas: bool = False
+) -> None:
     """Write rows as they come: UTF-8, LF, a header, confidence with 4 decimals, '' where there is no label.
 
     Args:
         frame: at least the columns asked for.
         path: replaced in one step.
         columns: which columns, in which order.
+        defuse_formulas: put ``'`` before names that a spreadsheet would compute; scoring knows them all the same.
 
     Raises:
         UsageError: a column that there is not, one given twice, or none.
@@ -51,6 +55,8 @@ def write_predictions(frame: "pd.DataFrame", path: StrPath, columns: Sequence[st
             f"columns are distinct and among {', '.join(map(str, frame.columns))}; found {', '.join(wanted)}"
         )
     texts = [[_text(name, value) for value in frame[name].tolist()] for name in wanted]
+    if defuse_formulas:
+        texts = [list(map(defuse, column)) for column in texts]
     with atomic_write(path) as stream:
         # Told of both line ends, the writer quotes names that hold either; rows still end in LF.
         writer = csv.writer(_UnixLines(stream), lineterminator="\r\n")
@@ -71,7 +77,10 @@ class _UnixLines:
 def _text(column: str, value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    return f"{float(value):.4f}" if column == "confidence" else display_name(str(value))
+    if column == "confidence":
+        return f"{float(value):.4f}"
+    text = str(value)  # a name in a frame is escaped already, and only once
+    return text if is_printable(text) else display_name(text)
 
 
 def read_rows(path: StrPath, needed: Sequence[str]) -> tuple[list[str], list[list[str]]]:
@@ -105,7 +114,7 @@ def read_rows(path: StrPath, needed: Sequence[str]) -> tuple[list[str], list[lis
     return header, rows
 
 
-def read_labels(path: StrPath) -> dict[str, dict[str, str]]:
+def read_labels(path: StrPath) -> Labels:
     """The labels of a truth or result CSV: task -> image -> label.
 
     Raises:
@@ -113,7 +122,7 @@ def read_labels(path: StrPath) -> dict[str, dict[str, str]]:
     """
     header, rows = read_rows(path, COLUMNS[:3])
     task, image, label = (header.index(name) for name in COLUMNS[:3])
-    labels: dict[str, dict[str, str]] = {}
+    labels: Labels = {}
     twice = []
     for row in rows:
         of_task = labels.setdefault(row[task], {})
@@ -163,6 +172,9 @@ def score_predictions(result_csv: StrPath, truth_csv: StrPath) -> ScoreResult:
 
     found, truth = read_labels(result_csv), read_labels(truth_csv)
     result_name, truth_name = display_name(os.fspath(result_csv)), display_name(os.fspath(truth_csv))
+    if _keys(found) != _keys(truth) or not _names(found) <= _names(truth):  # one of them may be defused
+        found = closest_reading(found, _keys(truth), _names(truth))
+        truth = closest_reading(truth, _keys(found), _names(found))
     expected_keys, found_keys = _keys(truth), _keys(found)
     missing, extra = expected_keys - found_keys, found_keys - expected_keys
     if missing:
@@ -182,7 +194,11 @@ def score_predictions(result_csv: StrPath, truth_csv: StrPath) -> ScoreResult:
     )
 
 
-def _keys(labels: dict[str, dict[str, str]]) -> set[tuple[str, str]]:
+def _names(labels: Labels) -> set[str]:
+    return {name for of in labels.values() for name in of.values()}
+
+
+def _keys(labels: Labels) -> set[tuple[str, str]]:
     return {(task, image) for task, of in labels.items() for image in of}
 
 

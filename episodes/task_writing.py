@@ -14,13 +14,16 @@ from episodes.counter_random import random_bits
 from episodes.episode import Episode
 from episodes.errors import DataError
 from episodes.files import display_name, folder_name, numbered_name, plain_suffix
+from episodes.formulas import defuse
 from episodes.table import ImageTable
 
 _SAME_TIME = 315_532_800  # 1980-01-01: one time for every query, so that times tell nothing
 StrPath = str | os.PathLike[str]
 
 
-def write_task_directory(table: ImageTable, episodes: Sequence[Episode], root: StrPath, *, seed: int = 0) -> Path:
+def write_task_directory(
+    table: ImageTable, episodes: Sequence[Episode], root: StrPath, *, seed: int = 0, defuse_formulas: bool = False
+) -> Path:
     """Write ``root/testB/task1…`` with copies of the pictures, and ``root/truth.csv`` (``task,image,label``).
 
     A class name with ``/`` becomes one folder name (``Greek%2Fcharacter01``), which the truth uses too. All
@@ -31,6 +34,7 @@ def write_task_directory(table: ImageTable, episodes: Sequence[Episode], root: S
         episodes: with query labels.
         root: a new folder, or an empty one.
         seed: of the order in which queries are numbered.
+        defuse_formulas: put ``'`` before names in the truth that a spreadsheet would compute.
 
     Returns:
         ``root``.
@@ -52,6 +56,8 @@ def write_task_directory(table: ImageTable, episodes: Sequence[Episode], root: S
         for number, episode in enumerate(episodes, 1):
             name = f"task{number}"
             truth += [(name, *row) for row in _write_task(table, episode, beside / "testB" / name, (seed, number))]
+        if defuse_formulas:
+            truth = [(task, image, defuse(label)) for task, image, label in truth]
         with open(beside / "truth.csv", "x", encoding="utf-8", newline="") as stream:
             csv.writer(stream, lineterminator="\n").writerows(truth)
         if target.exists():
@@ -85,7 +91,7 @@ def _write_task(table: ImageTable, episode: Episode, folder: Path, key: tuple[in
         name = numbered_name(number, len(order), plain_suffix(source))
         shutil.copyfile(source, folder / "query" / name)
         os.utime(folder / "query" / name, (_SAME_TIME, _SAME_TIME))
-        rows.append((name, classes[int(labels[place])]))
+        rows.append((name, display_name(classes[int(labels[place])])))
     return rows
 
 

@@ -12,6 +12,7 @@ from episodes.directory_index import Listing, cannot_list, list_folder, require_
 from episodes.episode import OUTSIDE, Episode
 from episodes.errors import DataError
 from episodes.files import display_name, natural_key
+from episodes.formulas import closest_reading
 from episodes.paths import PathList
 from episodes.predictions import name_some, read_labels
 from episodes.table import ImageTable, PassedOverCounter
@@ -182,7 +183,10 @@ def _find_truth(top: str, holder: str) -> str | None:
 
 def _task_labels(tasks: list[_Task], path: str, absent: set[str], allow_other_tasks: bool) -> list[list[int]]:
     """Labels of every task's queries, in the tasks' order; what the truth says of ``absent`` tasks is not looked at."""
-    truth, shown = read_labels(path), display_name(path)
+    shown, names = display_name(path), {name for task in tasks for name in (*task.support, *task.without_pictures)}
+    truth = closest_reading(
+        read_labels(path), {(task.name, display_name(name)) for task in tasks for name in task.query}, names
+    )
     others = sorted(truth.keys() - {task.name for task in tasks} - absent, key=natural_key)
     if others and not allow_other_tasks:
         raise DataError(f"{shown} names {len(others)} tasks that are not there: {name_some(others)}")

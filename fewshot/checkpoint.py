@@ -250,7 +250,9 @@ def _encoder(path: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> 
     try:
         encoder = encoder_from_state(_part(tensors, "encoder."), backbone)
     except (DataError, UsageError) as error:
-        raise type(error)(f"{path / CONFIG}: the encoder of backbone {backbone!r} cannot be made: {error}") from error
+        raise type(error)(
+            f"{path / CONFIG}: the encoder of backbone {backbone!r} cannot be made of {MODEL} beside it: {error}"
+        ) from error
     for key, found in describe_encoder(encoder, backbone).items():
         if config.get(key) not in (found, None):
             raise DataError(

@@ -186,7 +186,7 @@ def plan_episodes(config: TrainConfig, n_images: int, n_eligible: int, processes
 
     Raises:
         UsageError: The batch is too small for one episode a process, and the message names the smallest that works; or it is
-            larger than the training set.
+            larger than the training set; or episodes have one class.
     """
     most = max(n_images, TrainConfig.batch_size)
     if config.batch_size > most:
@@ -204,6 +204,8 @@ def plan_episodes(config: TrainConfig, n_images: int, n_eligible: int, processes
                 if n_eligible >= 2
                 else f"an episode needs at least 2 classes with {per_class} pictures each; found {n_eligible}"
             )
+    _refuse_one_way(ways, "ways")
+    _refuse_one_way(config.val_ways, "val_ways")
     episodes = config.batch_size // (upper(ways) * per_class)
     episodes -= episodes % processes
     if episodes < processes:
@@ -212,3 +214,11 @@ def plan_episodes(config: TrainConfig, n_images: int, n_eligible: int, processes
             f"the smallest that works is {upper(ways) * per_class * processes}"
         )
     return EpisodePlan(ways, episodes, math.ceil(n_images / config.batch_size))
+
+
+def _refuse_one_way(ways: int | tuple[int, int], name: str) -> None:
+    """An episode of one class is always right: it neither teaches nor measures anything."""
+    if (ways if isinstance(ways, int) else ways[0]) < 2:
+        raise UsageError(
+            f"{name} is {ways}: expected at least 2, for an episode of one class has nothing to tell apart"
+        )

@@ -73,6 +73,7 @@ def _guarded(entry: Entry, arguments: list[str]) -> int:
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
         options = parse(module.Options, command, arguments)
+        _plain_output()
         _plain_warnings()
         status: int = module.run(options)
         sys.stdout.flush()
@@ -126,11 +127,17 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise Terminated
 
 
+def _plain_output() -> None:
+    """Standard output takes names that are not UTF-8 as they are: a path in a hint can be copied."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")
+
+
 def _plain_warnings() -> None:
     """Warnings of this project as one plain line; those of libraries are for developers, not for users."""
     import warnings
 
-    warnings.filterwarnings("ignore", module=r"(torch|lightning|pkg_resources|clip)")
+    warnings.filterwarnings("ignore", module=r"(torch|lightning|pkg_resources|clip|PIL)")
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         print(f"warning: {message}", file=sys.stderr)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from episodes.errors import DataError, UsageError
+from episodes.files import display_name, is_printable
 from fewshot.limits import Seed, Threads, check
 
 if TYPE_CHECKING:
@@ -188,14 +189,16 @@ def check_writable(path: Path) -> None:
 
 
 def print_json(document: Any) -> None:
-    """One JSON document on standard output; numbers that are not finite become null."""
-    json.dump(_finite(document), sys.stdout, ensure_ascii=False, indent=2, allow_nan=False)
+    """One JSON document on standard output; numbers that are not finite become null, names that are not UTF-8 are escaped."""
+    json.dump(_plain(document), sys.stdout, ensure_ascii=False, indent=2, allow_nan=False)
     print()
 
 
-def _finite(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if value - value == 0 else None
+    if isinstance(value, str):
+        return value if is_printable(value) else display_name(value)
     if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    return [_finite(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+        return {_plain(key): _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value

@@ -66,6 +66,8 @@ class Options(WithClassifier):
     """Write each row's accuracy by class there, worst class first: .csv or .parquet."""
     confusion: Path | None = None
     """Write the last row's confusion matrix there, as .csv."""
+    defuse_formulas: bool = False
+    """Put ' before names in CSVs that a spreadsheet would compute: those that begin with = + - @, a tab or a line's end."""
 
 
 @COMMANDS.register(
@@ -107,6 +109,7 @@ def run(options: Options) -> int:
         answers=options.answers,
         per_class=options.per_class,
         matrix=options.confusion,
+        defuse_formulas=options.defuse_formulas,
     )
     if options.json:
         documents = [row.document for row in rows]

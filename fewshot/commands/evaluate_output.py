@@ -60,6 +60,7 @@ def write_tables(
     answers: Path | None = None,
     per_class: Path | None = None,
     matrix: Path | None = None,
+    defuse_formulas: bool = False,
 ) -> None:
     """The tables that were asked for, as files: of the rows, of every answer, of classes, and the last row's confusion matrix."""
     import pandas as pd
@@ -74,7 +75,8 @@ def write_tables(
     )
     for path, frame in frames:
         if path is not None:
-            _save(frame(), path)
+            made = frame()
+            _save(_defused(made) if defuse_formulas and path.suffix != ".parquet" else made, path)
 
 
 def _one_below_the_other(rows: list[EvaluationRow], frame: Callable[[EvaluationRow], pd.DataFrame]) -> pd.DataFrame:
@@ -84,6 +86,13 @@ def _one_below_the_other(rows: list[EvaluationRow], frame: Callable[[EvaluationR
     keys = ("classifier", "backbone", "checkpoint", "ways", "shots")
     parts = [frame(row).assign(**{key: row.document[key] for key in keys}) for row in rows]
     return pd.concat(parts, ignore_index=True)
+
+
+def _defused(frame: pd.DataFrame) -> pd.DataFrame:
+    """A frame whose names and columns no spreadsheet computes."""
+    from episodes.formulas import defuse
+
+    return frame.map(lambda cell: defuse(cell) if isinstance(cell, str) else cell).rename(columns=defuse)
 
 
 def _save(frame: pd.DataFrame, path: Path) -> None:

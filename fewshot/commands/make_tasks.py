@@ -31,6 +31,8 @@ class Options:
     """Query pictures a class."""
     nested: bool = False
     """Class folders lie deeper: DATA_DIR/<group>/<class>/<picture>."""
+    defuse_formulas: bool = False
+    """Put ' before names in truth.csv that a spreadsheet would compute: those that begin with = + - @, a tab or a line's end."""
     seed: Seed = 0
     """Every random choice follows from it."""
     quiet: bool = False
@@ -62,7 +64,11 @@ def run(options: Options) -> int:
         seed=options.seed,
         episodes=options.tasks,
     )
-    root = Path(write_task_directory(table, sampler, options.out_dir, seed=options.seed))
+    root = Path(
+        write_task_directory(
+            table, sampler, options.out_dir, seed=options.seed, defuse_formulas=options.defuse_formulas
+        )
+    )
     if options.json:
         print_json({"tasks": options.tasks, "testB": str(root / "testB"), "truth": str(root / "truth.csv")})
     else:

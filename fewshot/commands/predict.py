@@ -49,6 +49,9 @@ class Options(WithClassifier):
     taken for one of the task's (such as 0.05); needs a checkpoint, which knows its confidences."""
     columns: str = ",".join(COLUMNS)
     """Which columns the CSV has, in which order."""
+    defuse_formulas: bool = False
+    """Put ' before names in the CSV that a spreadsheet would compute: those that begin with = + - @, a tab or a line's end.
+    'fewshot score' reads both."""
 
 
 @COMMANDS.register(
@@ -76,7 +79,7 @@ def run(options: Options) -> int:
         console.line(prediction.table.passed_over.summary())
     name_problems(prediction, options)
     frame = prediction.frame if threshold is None else reject(prediction.frame, threshold)
-    write_predictions(frame, options.result, columns)
+    write_predictions(frame, options.result, columns, defuse_formulas=options.defuse_formulas)
     if options.report is not None:
         write_prediction_report(
             prediction,

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from fewshot.device import Precision, autocast, resolve_precision
+from fewshot.embedding.out_of_memory import Pieces, Smaller
 from fewshot.encoders.base import VisionEncoder
 from fewshot.images.transform import normalise
 
@@ -100,6 +101,7 @@ class FixedShapeBatches(Generic[Tag]):
         size: int,
         expected: int,
         precision: Precision = "auto",
+        smaller: Smaller | None = None,
     ) -> None:
         """Set it up.
 
@@ -111,8 +113,10 @@ class FixedShapeBatches(Generic[Tag]):
             size: B.
             expected: how many values there may be: no more lanes are opened than there are batches.
             precision: see `fewshot.device.resolve_precision`.
+            smaller: allows smaller batches where memory is short, and is told of them: results are then not the same bits.
         """
         self._encoder, self._forward, self._sink, self._size = encoder, forward, sink, size
+        self._pieces = Pieces(size, smaller)
         self._precision = resolve_precision(precision, encoder.device)
         self._on_cpu = encoder.device.type == "cpu"
         self._threads = _CALLERS.usual()
@@ -180,4 +184,5 @@ class FixedShapeBatches(Generic[Tag]):
 
     def _run(self, encoder: VisionEncoder, batch: Tensor) -> Tensor:
         with torch.inference_mode(), autocast(self._precision, self._encoder.device):
-            return self._forward(encoder, batch.to(self._encoder.device, non_blocking=True)).cpu()
+            device = self._encoder.device
+            return self._pieces.run(lambda part: self._forward(encoder, part.to(device, non_blocking=True)), batch)

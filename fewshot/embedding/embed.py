@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -112,7 +113,13 @@ def embed_images(
     gathered = _Gathered(len(items), encoder.embed_dim, cache)
     count = workers or min(16, os.cpu_count() or 1)
     with FixedShapeBatches(
-        encoder, embed_pictures, gathered.keep, size=size, expected=len(items), precision=precision
+        encoder,
+        embed_pictures,
+        gathered.keep,
+        size=size,
+        expected=len(items),
+        precision=precision,
+        smaller=gathered.smaller,
     ) as lanes:
         for done, got in enumerate(_in_threads(reader, len(items), count), start=1):
             gathered.take(got, lanes)
@@ -154,6 +161,7 @@ class _Gathered:
         self._problems: dict[int, str] = {}
         self._twins: list[tuple[int, int]] = []
         self._cache, self._computed = cache, 0
+        self._shrunk = False
 
     def take(self, got: _Read, lanes: FixedShapeBatches[tuple[int, bytes]]) -> None:
         """One picture: to the encoder if it is to be computed, else what is known of it."""
@@ -176,8 +184,17 @@ class _Gathered:
                 self._refuse(tags[place][0])
             tags, vectors = [tag for tag, good in zip(tags, sound.tolist(), strict=True) if good], vectors[sound]
         self._features[[row for row, _ in tags]] = vectors
-        if self._cache is not None:
+        if self._cache is not None and not self._shrunk:
             self._cache.put({key: vector for (_, key), vector in zip(tags, vectors.numpy(), strict=True)})
+
+    def smaller(self, size: int) -> None:
+        """Memory is short: what comes from now on is of another batch shape, which a cache must not give out for this one."""
+        self._shrunk = True
+        warnings.warn(
+            f"memory is short: going on with {size} pictures a batch. Embeddings may differ in their last digits from those of other runs, "
+            "and are not cached",
+            stacklevel=2,
+        )
 
     def _refuse(self, row: int) -> None:
         """A picture that the encoder makes nothing of counts as unreadable."""

@@ -13,9 +13,11 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,9 +37,11 @@ from fewshot.encoders.base import VisionEncoder
 from fewshot.images.augmentation import Augmentation
 from fewshot.images.augmented_views import PictureSource, view_of
 from fewshot.images.decoding import UnreadableImage, read_bytes
+from fewshot.images.reading_board import ReadingBoard
 from fewshot.images.transform import normalise
 
 MAX_BYTES = 64 << 30  # kept in the cache folder, over all trunks
+_ABANDONED = 7 * 86_400  # seconds after which a file that nobody writes to is what a killed run left
 _DIGEST = "digest"  # in a trunk's note: of its file, and of the note itself
 _ROW = np.uint8  # files are mapped as bytes: numpy has no bfloat16
 
@@ -295,8 +299,12 @@ def _fill(
         rows[places] = hidden.contiguous().flatten(1).view(torch.uint8).numpy()
 
     size, precision = key.batch_size, key.precision
-    with FixedShapeBatches(encoder, _trunk(n_frozen), keep, size=size, expected=expected, precision=precision) as lanes:
-        for done, (row, pictures, problem) in enumerate(_loaded(source, workers), start=1):
+    board = ReadingBoard(workers)
+    with (
+        board.naming_deaths(source.items),
+        FixedShapeBatches(encoder, _trunk(n_frozen), keep, size=size, expected=expected, precision=precision) as lanes,
+    ):
+        for done, (row, pictures, problem) in enumerate(_loaded(source, workers, board), start=1):
             if problem is not None:
                 problems[row] = problem
             for view in range(0 if pictures is None else key.views):
@@ -324,7 +332,11 @@ def _write_note(note: Path, like: Tensor, problems: dict[int, str]) -> None:
 
 
 def _evict(root: Path, keep_stem: str) -> None:
-    """Drop the trunks longest unused until the rest fit."""
+    """Drop the trunks longest unused until the rest fit, and what was begun days ago and never finished."""
+    for begun in root.glob(".*.part"):
+        with suppress(OSError):
+            if time.time() - begun.stat().st_mtime > _ABANDONED:
+                begun.unlink()
     notes = sorted(root.glob("*.json"), key=lambda note: note.stat().st_mtime, reverse=True)
     used = 0
     for note in sorted(notes, key=lambda note: note.stem != keep_stem):
@@ -337,22 +349,23 @@ def _evict(root: Path, keep_stem: str) -> None:
 class _Views(Dataset[tuple[int, Any, Any]]):
     """row -> (row, (V, 3, H, W) views or None, problem or None)."""
 
-    def __init__(self, source: PictureSource) -> None:
-        self._source = source
+    def __init__(self, source: PictureSource, board: ReadingBoard) -> None:
+        self._source, self._board = source, board
 
     def __len__(self) -> int:
         return len(self._source)
 
     def __getitem__(self, row: int) -> tuple[int, Any, Any]:
+        self._board.note(row)
         try:
             return row, self._source.views(row), None
         except UnreadableImage as error:
             return row, None, str(error)
 
 
-def _loaded(source: PictureSource, workers: int) -> DataLoader[tuple[int, Any, Any]]:
+def _loaded(source: PictureSource, workers: int, board: ReadingBoard) -> DataLoader[tuple[int, Any, Any]]:
     return DataLoader(
-        _Views(source),
+        _Views(source, board),
         batch_size=None,
         num_workers=workers,
         prefetch_factor=16 if workers else None,

@@ -218,7 +218,9 @@ def visual_from_state(state: Mapping[str, Tensor], name: str) -> VisionEncoder:
             {key: value.float() if value.is_floating_point() else value for key, value in visual_state.items()}
         )
     except (KeyError, RuntimeError, IndexError) as error:
-        raise DataError(f"{name}: the tensors of the visual encoder do not fit together: {str(error)[:300]}") from error
+        raise DataError(
+            f"{name}: the tensors of the visual encoder do not fit together: {' '.join(str(error).split())[:300]}"
+        ) from error
     return wrap_visual(visual, name)
 
 

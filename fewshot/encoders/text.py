@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from episodes.files import class_name_of
+from episodes.files import class_name_of, display_name
 from fewshot.encoders import family_of
 from fewshot.encoders.prompts import CLIP_TEMPLATES, text_prototypes
 
@@ -35,5 +35,5 @@ def class_texts(
         DataError: the weights are missing, or have no text side.
     """
     encode = family_of(backbone).text_encoder(backbone, device, download_root)
-    vectors = text_prototypes([class_name_of(name) for name in class_names], encode, templates)
+    vectors = text_prototypes([display_name(class_name_of(name)) for name in class_names], encode, templates)
     return {name: vector.clone() for name, vector in zip(class_names, vectors, strict=True)}

@@ -50,11 +50,11 @@ class PictureSource:
             read: gives the bytes of an item.
         """
         self.shape = (3, image_size, image_size)
-        self._items, self._augmentation, self._views, self._seed, self._read = items, augmentation, views, seed, read
+        self.items, self._augmentation, self._views, self._seed, self._read = items, augmentation, views, seed, read
         self._augment: Callable[[Any, int], Pixels] | None = None  # built where it is used: it need not be picklable
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self.items)
 
     def __call__(self, row: int, key: int) -> Tensor:
         """(3, H, W) uint8.
@@ -74,7 +74,7 @@ class PictureSource:
         return random_bits(self._seed, "view", row, view)
 
     def _pictures(self, row: int, keys: list[int]) -> list[Tensor]:
-        data, size = self._read(self._items[row]), self.shape[1]
+        data, size = self._read(self.items[row]), self.shape[1]
         if self._augmentation is None:
             return [torch.from_numpy(clip_pixels(data, size))] * len(keys)
         if self._augment is None:

@@ -17,6 +17,9 @@ from episodes.files import open_regular
 
 MOST_BYTES = 512 << 20  # of a file
 MOST_PIXELS = 2 * 89_478_485  # of a picture: where Pillow refuses as well; half a gigabyte as RGB
+# Formats of the suffixes in `episodes.files.PICTURE_SUFFIXES`. Pillow looks at what is in a file, not at its name, and knows formats that
+# run other programs: PostScript called .jpg would be handed to Ghostscript. TGA comes last: it has no mark of its own.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF", "TGA")
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
@@ -38,7 +41,7 @@ def decode(data: bytes, at_least: int | None = None) -> Image.Image:
     if not data:
         raise UnreadableImage("the file is empty")
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=_known_formats())
         if image.width * image.height > MOST_PIXELS:
             raise Image.DecompressionBombError
         if at_least is not None and image.format == "JPEG":
@@ -52,6 +55,12 @@ def decode(data: bytes, at_least: int | None = None) -> Image.Image:
         raise UnreadableImage("not a picture in a known format") from error
     except Exception as error:  # Pillow's decoders raise many kinds on broken files
         raise UnreadableImage(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__) from error
+
+
+def _known_formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this Pillow has: HEIF comes with a plug-in, AVIF with newer releases."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

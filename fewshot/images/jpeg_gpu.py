@@ -101,7 +101,7 @@ def read_header(data: bytes, size: int) -> tuple[int, int] | None:
     if not data.startswith(b"\xff\xd8") or not data.rstrip(b"\0").endswith(b"\xff\xd9"):
         return None
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=("JPEG",))
         pixels, short = image.width * image.height, min(image.size)
         within = pixels <= _PIXELS and max(image.size) <= LONGEST * short and short <= _SCALE * size
         if image.format != "JPEG" or not within or not _plain_colours(image):

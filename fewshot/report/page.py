@@ -170,7 +170,7 @@ def _overall_confusion(prediction: Prediction) -> Any:
 
 
 def _problems(prediction: Prediction) -> dict[str, Any]:
-    unreadable = sorted((display_name(path), problem) for path, problem in prediction.unreadable.items())
+    unreadable = sorted(prediction.unreadable.items())
     return {
         "unreadable": unreadable[:MOST_PROBLEMS],
         "more_unreadable": max(0, len(unreadable) - MOST_PROBLEMS),

@@ -35,11 +35,12 @@ def run_epochs(run: Run, state: run_state.RunState) -> None:
         pin_memory=run.fabric.device.type == "cuda",
         source=run.hidden_states,
     )
-    steps = iter(loader)
-    while state.epoch < run.config.epochs:
-        started = time.perf_counter()
-        means = _epoch(run, state, steps)
-        _end_epoch(run, state, means, time.perf_counter() - started)
+    with loader.naming_deaths():
+        steps = iter(loader)
+        while state.epoch < run.config.epochs:
+            started = time.perf_counter()
+            means = _epoch(run, state, steps)
+            _end_epoch(run, state, means, time.perf_counter() - started)
 
 
 def _epoch(run: Run, state: run_state.RunState, steps: Any) -> Tensor:

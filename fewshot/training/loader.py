@@ -8,6 +8,7 @@ A step holds what its source gives: pictures, or what a frozen trunk makes of th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ from fewshot.distributed import leave_signals_to_parent
 from fewshot.images.augmentation import Augmentation
 from fewshot.images.augmented_views import PictureSource
 from fewshot.images.decoding import UnreadableImage, read_bytes
+from fewshot.images.reading_board import ReadingBoard
 
 
 class Source(Protocol):
@@ -150,11 +152,16 @@ class EpisodeLoader:
         share = episodes_per_step // processes
         if source is None:
             source = PictureSource(sampler.table.items, image_size, augmentation, views=views, seed=seed, read=read)
-        self._dataset = _Steps(sampler, source, episodes_per_step, rank * share, share, seed)
+        self._items, self._board = sampler.table.items, ReadingBoard(workers)
+        self._dataset = _Steps(sampler, source, episodes_per_step, rank * share, share, seed, self._board)
         self._workers, self._pin = workers, pin_memory
 
     def __len__(self) -> int:
         return self._steps - self._first
+
+    def naming_deaths(self) -> AbstractContextManager[None]:
+        """Around the loop: a loading process that dies ends it at any point, with a `DataError` that names the picture."""
+        return self._board.naming_deaths(self._items)
 
     def __iter__(self) -> Iterator[EpisodeTensors]:
         loader: DataLoader[EpisodeTensors | DataError] = DataLoader(
@@ -188,8 +195,9 @@ class _Steps(Dataset[EpisodeTensors | DataError]):
         offset: int,
         share: int,
         seed: int,
+        board: ReadingBoard,
     ) -> None:
-        self._sampler, self._source, self._seed = sampler, source, seed
+        self._sampler, self._source, self._seed, self._board = sampler, source, seed, board
         self._per_step, self._offset, self._share = episodes_per_step, offset, share
 
     def __getitem__(self, step: int) -> EpisodeTensors | DataError:
@@ -236,6 +244,7 @@ class _Steps(Dataset[EpisodeTensors | DataError]):
         for task, place in np.argwhere(rows >= 0):
             row = int(rows[task, place])
             while True:
+                self._board.note(row)
                 try:
                     filled[task, place] = self._source(
                         row, random_bits(self._seed, step, self._offset + int(task), part, int(place))

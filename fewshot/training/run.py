@@ -21,6 +21,7 @@ from fewshot.encoders import load_encoder
 from fewshot.encoders.base import VisionEncoder
 from fewshot.training import state as run_state
 from fewshot.training.data import default_workers, read_split, refuse_beyond_memory
+from fewshot.training.disk_space import bytes_of_run, require_room
 from fewshot.training.fabric import make_fabric
 from fewshot.training.hidden_state_cache import HiddenStateCache
 from fewshot.training.metrics import Metrics
@@ -105,6 +106,7 @@ class Run:
         if self.main:
             try:
                 name = str(output_folder(self.config))
+                require_room(Path(name), bytes_of_run(self.model))
             except (DataError, UsageError) as error:
                 name = error
         name = self.fabric.broadcast(name)
@@ -113,6 +115,8 @@ class Run:
         folder = Path(name)
         if self.main:
             folder.mkdir(parents=True, exist_ok=True)
+            for left in folder.glob(".*.tmp"):  # of a run that was killed while it wrote
+                left.unlink(missing_ok=True)
             if (folder / checkpoint.RESUME).exists():
                 check_same_data(folder, self.describe(None))
             else:

@@ -1,0 +1,63 @@
+"""What every loading process is reading, for the day that one dies: the picture is named, not only the process."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.utils.data import get_worker_info
+
+from episodes.errors import DataError
+from episodes.files import display_name
+
+
+class ReadingBoard:
+    """A row a process, in memory that all share: its number, and the table's row that it reads."""
+
+    def __init__(self, workers: int) -> None:
+        """Set it up.
+
+        Args:
+            workers: loading processes; 0 loads in the caller's, whose death leaves nobody to tell.
+        """
+        self._board = torch.full((max(workers, 1), 2), -1, dtype=torch.int64)
+        if workers:
+            self._board.share_memory_()  # type: ignore[no-untyped-call]
+
+    def note(self, row: int) -> None:
+        """Say, in a loading process, what is read next."""
+        info = get_worker_info()
+        if info is not None:
+            self._board.numpy()[info.id] = os.getpid(), row
+
+    @contextmanager
+    def naming_deaths(self, items: Sequence[Any]) -> Iterator[None]:
+        """Tell a loading process's death with the picture that it was reading.
+
+        Args:
+            items: of the table whose rows were noted.
+
+        Raises:
+            DataError: In place of what torch says of the death.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            # torch tells it from a signal's handler or from the queue, with one number or several.
+            dead = {int(number) for number in re.findall(r"\d+", str(error))}
+            rows = [row for number, row in self._board.tolist() if number in dead and row >= 0]
+            reason = str(error).splitlines()[0].rstrip(". ")
+            raise DataError(f"{reason}. {_what_to_do([display_name(str(items[row])) for row in rows])}") from error
+
+
+def _what_to_do(paths: list[str]) -> str:
+    memory = "if memory was short, use fewer --workers"
+    if not paths:
+        return f"It had not begun to read; {memory}"
+    return f"It was reading {', '.join(paths)}: move that picture away if it happens there again; {memory}"

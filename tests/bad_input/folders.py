@@ -1,0 +1,163 @@
+"""Broken tasks, and folders that hold something else than tasks or classes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.bad_input.case import Case, Change, Group, Place, Words, predict, train
+from tests.bad_input.pictures import picture
+
+PARTS = ("support", "query")
+
+
+def task2(change: Callable[[Path], object]) -> Change:
+    """Breaks the second task by its path."""
+
+    def breaks(place: Place) -> None:
+        change(place.tasks / "testB" / "task2")
+
+    return breaks
+
+
+def gone(*names: str) -> Change:
+    return task2(lambda task: [shutil.rmtree(task / name) for name in names])
+
+
+def emptied(part: str, *put: str) -> Change:
+    """A part of the second task without what it held, but with some files (or folders, which end in a slash)."""
+
+    def change(task: Path) -> None:
+        shutil.rmtree(task / part)
+        (task / part).mkdir()
+        for name in put:
+            path = task / part / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir() if name.endswith("/") else picture().save(path, "PNG")
+
+    return task2(change)
+
+
+def file_as(part: str) -> Change:
+    def change(task: Path) -> None:
+        shutil.rmtree(task / part)
+        (task / part).write_bytes(b"")
+
+    return task2(change)
+
+
+def spoilt(pattern: str) -> Change:
+    return task2(lambda task: [path.write_bytes(b"spoilt") for path in task.glob(pattern)])
+
+
+def linked(name: str, target: str) -> Change:
+    return lambda place: (place.tasks / "testB" / name).symlink_to(target)
+
+
+def instead(make: Callable[[Path], object]) -> Change:
+    """Something else than the folder of tasks."""
+
+    def breaks(place: Place) -> None:
+        shutil.rmtree(place.tasks)
+        make(place.tasks)
+
+    return breaks
+
+
+def both_broken(place: Place) -> None:
+    for number in (1, 2):
+        shutil.rmtree(place.tasks / f"testB/task{number}/query")
+
+
+def strict(breaks: Change) -> Change:
+    def also(place: Place) -> Words:
+        breaks(place)
+        return ("--strict",)
+
+    return also
+
+
+def junk(folder: Path) -> None:
+    for name in (".DS_Store", "Thumbs.db", "notes.txt", "a/.hidden.png", "a/b/c.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+
+
+def only_one_class(place: Place) -> None:
+    for folder in sorted(place.classes.iterdir())[1:]:
+        shutil.rmtree(folder)
+
+
+def only_one_picture(place: Place) -> None:
+    for path in place.classes.glob("*/*"):
+        if path.name != "00.png":
+            path.unlink()
+
+
+def lone_picture(place: Place) -> None:
+    for path in sorted(place.classes.glob("class00/*"))[1:]:
+        path.unlink()
+
+
+def all_classes(data: bytes | None) -> Change:
+    """Every training picture is these bytes; None: every one is the same picture."""
+
+    def breaks(place: Place) -> None:
+        for path in place.classes.glob("*/*"):
+            picture().save(path) if data is None else path.write_bytes(data)
+
+    return breaks
+
+
+def flat(place: Place) -> None:
+    for path in list(place.classes.glob("*/*")):
+        path.rename(place.classes / f"{path.parent.name}-{path.name}")
+
+
+UNANSWERED = ("task2",)
+TASKS = Group("Tasks (`predict`)", predict, (
+    Case("empty task folder", gone(*PARTS), 3, "task2 has neither support/ nor query/"),
+    Case("no query/", gone("query"), 3, "task2 has no folder query/"),
+    Case("query/ is a file", file_as("query"), 3, "task2 has something else than a folder as query"),
+    Case("query/ is empty", emptied("query"), 3, "task2 has no pictures in query/"),
+    Case("query/ holds only other files", emptied("query", "notes.txt"), 3, "task2 has no pictures in query/"),
+    Case("query/ holds only folders", emptied("query", "deeper/a.png"), 3, "task2 has no pictures in query/"),
+    Case("no support/", gone("support"), 3, "task2 has no folder support/", UNANSWERED),
+    Case("support/ is a file", file_as("support"), 3, "task2 has something else than a folder as support", UNANSWERED),
+    Case("support/ is empty", emptied("support"), 3, "task2 has no picture in support/<class>/", UNANSWERED),
+    Case("support/ holds pictures, but no class folders", emptied("support", "a.png"), 3, "1 pictures outside a class", UNANSWERED),
+    Case("support/ holds only empty class folders", emptied("support", "a/", "b/"), 3, "found 2 class folders without", UNANSWERED),
+    Case("one class folder is empty", task2(lambda task: (task / "support" / "empty").mkdir()), 0, "classes without a support picture"),
+    Case("every support picture is spoilt", spoilt("support/*/*"), 3, "has no readable support picture", UNANSWERED),
+    Case("every query picture is spoilt", spoilt("query/*"), 3, "cannot be read (not a picture", UNANSWERED),
+    Case("a task that links to the folder of tasks", linked("task3", "."), 3, "task3 has neither support/ nor query/"),
+    Case("a task that links to itself", linked("task3", "task3"), 0, "without a picture suffix"),
+    Case("a class that links to its task", task2(lambda task: (task / "support" / "c").symlink_to(task)), 0, "without a support picture"),
+    Case("other folders among the tasks", lambda place: (place.tasks / "testB/notes").mkdir(), 0, "folders that are no tasks"),
+    Case("a truth.csv of noise beside them", lambda place: (place.tasks / "truth.csv").write_bytes(b"\xff\0"), 0, ""),
+    Case("a broken task, with `--strict`", strict(gone("query")), 1, "1 tasks are broken"),
+    Case("a spoilt picture, with `--strict`", strict(spoilt("query/*")), 1, "pictures cannot be read"),
+    Case("every task is broken", both_broken, 1, "holds no picture to name: "),
+    Case("no such folder", instead(lambda folder: None), 1, "there is no folder"),
+    Case("a file", instead(lambda folder: folder.write_bytes(b"")), 1, "is not a folder"),
+    Case("an empty folder", instead(lambda folder: folder.mkdir()), 1, "holds no tasks; expected"),
+    Case("a folder of junk", instead(junk), 1, "holds no tasks; expected"),
+    Case("a link to itself", instead(lambda folder: folder.symlink_to(folder)), 1, "is not a folder"),
+    Case("a folder of class folders", lambda place: [shutil.rmtree(place.tasks), place.classes.rename(place.tasks)], 1,
+         "holds no tasks; expected"),
+))  # fmt: skip
+CLASSES = Group("Class folders (`train`)", train, (
+    Case("no such folder", lambda place: shutil.rmtree(place.classes), 1, "there is no folder"),
+    Case("an empty folder", lambda place: [shutil.rmtree(place.classes), place.classes.mkdir()], 1, "It is empty"),
+    Case("a folder of junk", lambda place: [shutil.rmtree(place.classes), junk(place.classes)], 1, "holds no class folders"),
+    Case("pictures, but no class folders", flat, 1, "put each class into its own folder"),
+    Case("class folders one level deeper", lambda place: [place.classes.rename(place.root / "x"), place.classes.mkdir(),
+         (place.root / "x").rename(place.classes / "x")], 1, "Its folders hold folders of pictures"),
+    Case("one class", only_one_class, 2, "2 classes"),
+    Case("one picture a class", only_one_picture, 2, "found 0"),
+    Case("one class of one picture among others", lone_picture, 0, "the others take no part"),
+    Case("every picture spoilt", all_classes(b"spoilt"), 1, "pictures can be read"),
+    Case("every picture the same", all_classes(None), 0, ""),
+    Case("a class folder that links to the whole folder", lambda place: (place.classes / "loop").symlink_to("."), 0, "without pictures"),
+))  # fmt: skip

@@ -1,0 +1,16 @@
+"""All cases, in the order of the page."""
+
+from tests.bad_input import files, folders, training, weights
+
+GROUPS = (
+    folders.TASKS,
+    folders.CLASSES,
+    training.SETTINGS,
+    training.RESUMING,
+    files.SCORE,
+    files.OUTPUTS,
+    files.SETTINGS,
+    weights.CHECKPOINTS,
+    weights.WEIGHTS,
+    weights.CACHE,
+)
