@@ -32,8 +32,8 @@ class TrainConfig:
     """Continue the unfinished run in --output (or the newest one below runs/) as if it had not stopped."""
 
     backbone: str = "ViT-B/32"
-    """A CLIP name (ViT-B/32, RN50, ...), tiny, open_clip:<model>/<tag>, timm:<name>, or the path of a weights file in OpenAI's
-    format."""
+    """A CLIP name (ViT-B/32, RN50, ...), lite2, lite0, tiny, open_clip:<model>/<tag>, timm:<name>, or the path of a weights file in
+    OpenAI's format."""
     download_root: Path | None = None
     """Where 'fewshot download' put the weights."""
     unfreeze_blocks: Annotated[int, Within(0, 10_000)] | Literal["all"] = 6

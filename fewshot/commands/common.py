@@ -76,8 +76,8 @@ class WithEncoder(Common):
     checkpoint: Path | None = None
     """A folder that 'fewshot train' made."""
     backbone: str | None = None
-    """An untouched encoder instead: a CLIP name (ViT-B/32, RN50, ...), tiny, open_clip:<model>/<tag>, timm:<name>, or a weights file in
-    OpenAI's format."""
+    """An untouched encoder instead: a CLIP name (ViT-B/32, RN50, ...), lite2, lite0, tiny, open_clip:<model>/<tag>, timm:<name>, or a
+    weights file in OpenAI's format."""
     download_root: Path | None = None
     """Where 'fewshot download' put the weights."""
 

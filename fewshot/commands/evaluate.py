@@ -187,13 +187,18 @@ def _tell(options: Options, table: ImageTable, sets: list[EpisodeSet]) -> None:
 
 
 def _guard(options: Options, table: ImageTable, encoders: list[LoadedEncoder]) -> None:
-    """Tell, or with `strict` refuse, classes that a checkpoint was trained or validated on.
+    """Tell, or with `strict` refuse, classes that a checkpoint was trained or validated on; tell those of the pretraining.
 
     Raises:
-        DataError: there are some, and `strict`.
+        DataError: there are some of a checkpoint's, and `strict`.
     """
     from episodes.leakage import SharedClasses
+    from fewshot.encoders.leakage import pretraining_warning
 
+    for backbone in dict.fromkeys(loaded.backbone for loaded in encoders):
+        seen = pretraining_warning(str(options.data_dir), backbone, table.class_names)
+        if seen is not None:
+            options.console.warn(seen)
     for loaded in encoders:
         if loaded.checkpoint is None:
             continue

@@ -42,7 +42,7 @@ def family_of(backbone: str) -> EncoderFamily:
 
 def present_backbones() -> list[str]:
     """Name the backbones whose weights are on this machine, as far as their families can tell; for `fewshot doctor`."""
-    families = [entry.load()() for entry in ENCODERS.entries.values()]
+    families = [family() for family in dict.fromkeys(entry.load() for entry in ENCODERS.entries.values())]
     return [name for family in families for name in family.present()]
 
 

@@ -15,7 +15,8 @@ from fewshot.encoders import tiny
 from fewshot.encoders._clip_import import import_clip
 from fewshot.encoders.base import VisionEncoder
 from fewshot.encoders.download import download, model_urls, weights_file
-from fewshot.encoders.family import EncoderFamily, EncodeSentences, Progress, sentence_encoder
+from fewshot.encoders.family import EncoderFamily, EncodeSentences, Progress, TrainingClasses, sentence_encoder
+from fewshot.encoders.offline import strongest_offline
 from fewshot.encoders.openai_clip import build_clip, visual_from_state, wrap_visual
 from fewshot.encoders.weights import read_weights
 from fewshot.registry import ENCODERS
@@ -58,7 +59,8 @@ def _path_of(name: str, download_root: str | Path | None) -> Path:
         if not path.is_file():
             raise DataError(
                 f"the weights of {name} are not on this machine: expected them at {path}. Fetch them with: fewshot download --model_name "
-                f"{name}   (nothing is downloaded unasked; the built-in encoder needs no download: --backbone tiny)"
+                f"{name}   (nothing is downloaded unasked; the strongest encoder on this machine needs no download: "
+                f"--backbone {strongest_offline()})"
             )
         return path
     path = Path(name)
@@ -131,7 +133,7 @@ class OpenAIFamily(EncoderFamily):
         return [name for name in model_urls() if weights_file(name).is_file()]
 
 
-@ENCODERS.register("tiny", "a small CLIP that is part of the package", position=2)
+@ENCODERS.register("tiny", "a small CLIP that is part of the package", position=2, strength=0)
 class TinyFamily(OpenAIFamily):
     """The encoder that ships with the package."""
 
@@ -159,3 +161,7 @@ class TinyFamily(OpenAIFamily):
         """See `EncoderFamily.statistics`; of its own training photographs."""
         path = tiny.weights_path().with_name(tiny.STATISTICS)
         return load_tensors(path, tiny.STATISTICS_SHA256)[0] if path.is_file() else None
+
+    def training_classes(self, backbone: str) -> TrainingClasses | None:
+        """See `EncoderFamily.training_classes`: Tiny-ImageNet's and Omniglot's, as its model card says."""
+        return TrainingClasses("tiny's training set", frozenset(), frozenset(tiny.training_classes()))

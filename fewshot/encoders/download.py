@@ -12,6 +12,7 @@ from typing import Any
 
 from episodes.errors import DataError, UsageError
 from fewshot.encoders._clip_import import import_clip
+from fewshot.encoders.offline import strongest_offline
 from fewshot.tensors import sha256_of
 
 Progress = Callable[[int, int], None]  # bytes so far, bytes in all (0 where the server does not say)
@@ -90,7 +91,8 @@ def download(
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise DataError(
             f"could not download {name} from {url}: {error}. Without a network, fetch that file on another machine and put it at {target} "
-            f"(or give its path as --backbone), try a mirror with --mirror URL, or use the built-in encoder with --backbone tiny"
+            f"(or give its path as --backbone), try a mirror with --mirror URL, or use the strongest encoder on this machine with "
+            f"--backbone {strongest_offline()}"
         ) from error
     found = sha256_of(part)
     if found != expected:

@@ -7,6 +7,7 @@ itself in `fewshot.registry.ENCODERS`, under the names that it answers to: "tiny
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,21 @@ from fewshot.encoders.base import VisionEncoder
 
 Progress = Callable[[int, int], None]  # bytes so far, bytes in all (0 where the server does not say)
 EncodeSentences = Callable[[list[str]], Tensor]  # n sentences -> (n, D) float32 on the CPU
+
+
+@dataclass(frozen=True)
+class TrainingClasses:
+    """What an encoder was trained to tell apart; few-shot accuracy on these is no measure of new classes.
+
+    Attributes:
+        source: the training set's name, for messages.
+        wordnet_ids: such as "n02123045".
+        names: of the classes, as their source writes them.
+    """
+
+    source: str
+    wordnet_ids: frozenset[str]
+    names: frozenset[str]
 
 
 class EncoderFamily:
@@ -106,6 +122,10 @@ class EncoderFamily:
     def present(self) -> list[str]:
         """Name the backbones whose weights are on this machine, where that can be told without a search."""
         return []
+
+    def training_classes(self, backbone: str) -> TrainingClasses | None:
+        """Name the classes that the weights were trained on; None where nobody knows, as for pictures of the web."""
+        return None
 
     def statistics(self, backbone: str) -> dict[str, Tensor] | None:
         """Read the training-class statistics that come with an encoder; None where none come.

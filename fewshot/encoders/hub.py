@@ -16,6 +16,7 @@ from typing import Any
 from episodes.errors import DataError, UsageError
 from fewshot.encoders.download import default_root
 from fewshot.encoders.family import EncoderFamily, Progress
+from fewshot.encoders.offline import strongest_offline
 from fewshot.tensors import sha256_of
 
 
@@ -64,7 +65,7 @@ def find(weights: HubWeights, download_root: str | Path | None = None) -> Path:
     raise DataError(
         f"the weights of {weights.backbone} are not on this machine: expected {' or '.join(weights.files)} of {weights.repository} below "
         f"{root}. Fetch them with: fewshot download --model_name {weights.backbone}{place}   (nothing is downloaded unasked; the "
-        "built-in encoder needs no download: --backbone tiny)"
+        f"strongest encoder on this machine needs no download: --backbone {strongest_offline()})"
     )
 
 
@@ -95,7 +96,7 @@ def fetch(
             raise DataError(
                 f"could not download {name} of {weights.repository}: {' '.join(str(error).split())[:300]}. Without a network, run the "
                 f"command on another machine and copy what it puts below {root}; try a mirror of the hub with --mirror URL, or use the "
-                "built-in encoder with --backbone tiny"
+                f"strongest encoder on this machine with --backbone {strongest_offline()}"
             ) from error
         return _verified(Path(path))
     raise DataError(f"{weights.repository} holds none of {', '.join(weights.files)}; choose another model or tag")

@@ -19,7 +19,9 @@ from torch import Tensor, nn
 
 from episodes.errors import DataError, UsageError
 from fewshot.encoders import hub, timm_parts
-from fewshot.encoders.base import VisionEncoder
+from fewshot.encoders.base import VisionEncoder, cast_matrices
+from fewshot.encoders.family import TrainingClasses
+from fewshot.encoders.folding import fold_batch_norms
 from fewshot.encoders.weights import read_weights
 from fewshot.registry import ENCODERS
 
@@ -70,12 +72,23 @@ class TimmEncoder(VisionEncoder):
     @property
     def fingerprint(self) -> str:
         """See `VisionEncoder.fingerprint`; of the name too, because it says how the weights are used."""
-        return hashlib.sha256(f"{self.name} {super().fingerprint}".encode()).hexdigest()
+        folded = " folded" if timm_parts.can_fold(self.trunk) else ""  # other last digits than before it was done
+        return hashlib.sha256(f"{self.name}{folded} {super().fingerprint}".encode()).hexdigest()
 
     @property
     def needs_check(self) -> bool:
         """Whether the forward pass is not one that is known."""
         return self._kind == "chain"
+
+    def inference_copy(self, dtype: torch.dtype) -> VisionEncoder:
+        """See `VisionEncoder.inference_copy`; an EfficientNet's batch norms are folded, and its channels lie last in memory."""
+        if not timm_parts.can_fold(self.trunk):
+            return super().inference_copy(dtype)
+        copied = super().inference_copy(torch.float32)
+        assert isinstance(copied, TimmEncoder)
+        fold_batch_norms(copied.trunk)
+        cast_matrices(copied, dtype)
+        return copied.to(memory_format=torch.channels_last)
 
     def _stem(self, images: Tensor) -> Tensor:
         hidden: Tensor = images
@@ -214,6 +227,14 @@ def _width(model: Any) -> int:
     return int(getattr(model, "head_hidden_size", None) or model.num_features)
 
 
+def imagenet_classes() -> TrainingClasses:
+    """ImageNet-1k's 1,000 classes (Russakovsky et al. 2015, arXiv 1409.0575), by timm's table of WordNet's ids and names."""
+    info = hub.import_extra("timm.data", "timm").ImageNetInfo("imagenet-1k")
+    described = [str(info.index_to_description(index)) for index in range(info.num_classes())]
+    names = frozenset(name.strip() for each in described for name in each.split(","))
+    return TrainingClasses("ImageNet-1k", frozenset(info.label_names()), names)
+
+
 @ENCODERS.register("timm:<name>", "a model of timm, pictures only", position=4)
 class TimmFamily(hub.HubFamily):
     """Every model of timm that can be cut into blocks."""
@@ -231,3 +252,8 @@ class TimmFamily(hub.HubFamily):
     def published(self, backbone: str) -> hub.HubWeights:
         """See `HubFamily.published`."""
         return _weights(backbone)
+
+    def training_classes(self, backbone: str) -> TrainingClasses | None:
+        """See `EncoderFamily.training_classes`: ImageNet-1k's where the weights were given that many classes."""
+        config = hub.import_extra("timm", "timm").get_pretrained_cfg(backbone.removeprefix(PREFIX))
+        return imagenet_classes() if config is not None and config.num_classes == 1000 else None

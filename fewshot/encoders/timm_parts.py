@@ -39,6 +39,13 @@ def kind_of(trunk: nn.Module) -> Kind:
     return "eva" if forward is Eva.forward_features else "chain"
 
 
+def can_fold(trunk: nn.Module) -> bool:
+    """Whether every batch norm behind a convolution may be folded into it: neighbours run one after the other there."""
+    from timm.models.efficientnet import EfficientNet
+
+    return isinstance(trunk, EfficientNet)
+
+
 def blocks_of(trunk: nn.Module, name: str) -> list[nn.Module]:
     """The blocks in order, out of the containers that hold them.
 

@@ -16,6 +16,7 @@ from episodes.files import display_name
 from episodes.ranges import upper
 from fewshot.config import TrainConfig, plan_episodes
 from fewshot.console import Console
+from fewshot.encoders.leakage import pretraining_warning
 from fewshot.images.decoding import UnreadableImage, decode, read_bytes
 from fewshot.training.validation import Split, split_validation
 
@@ -72,6 +73,13 @@ def read_split(config: TrainConfig, console: Console) -> Split:
     for number, part in enumerate(parts, start=1):
         _guard(part, apart[number:], config, console)
     console.line(split.note)
+    for what, table in (
+        (f"validation of {parts[-1][0]}", split.validation),
+        *((str(f), t) for f, t in apart[len(parts) :]),
+    ):
+        seen = pretraining_warning(what, config.backbone, table.class_names)
+        if seen is not None:
+            console.warn(seen)
     if config.strict:
         _refuse_unreadable(split, config)
     for what, table in (("training", split.train), ("validation", split.validation)):

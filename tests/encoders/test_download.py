@@ -13,6 +13,7 @@ import pytest
 
 from episodes.errors import DataError, UsageError
 from fewshot.encoders import download as module
+from fewshot.encoders.offline import strongest_offline
 
 CONTENT = bytes(range(256)) * 9000  # 2.3 MB: several chunks
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -126,7 +127,7 @@ def test_no_network_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         module.download("ViT-B/32", tmp_path, mirror="http://127.0.0.1:9")  # nothing listens on the discard port
     text = str(error.value)
-    assert str(tmp_path / "ViT-B-32.pt") in text and "--backbone tiny" in text and "--mirror" in text
+    assert str(tmp_path / "ViT-B-32.pt") in text and f"--backbone {strongest_offline()}" in text and "--mirror" in text
 
 
 def test_unknown_model(tmp_path: Path) -> None:

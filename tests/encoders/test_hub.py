@@ -15,6 +15,7 @@ import pytest
 from episodes.errors import DataError
 from fewshot.commands.cli import main
 from fewshot.encoders import hub, load_encoder, timm_models
+from fewshot.encoders.offline import strongest_offline
 
 pytest.importorskip("timm")
 pytest.importorskip("open_clip")
@@ -138,7 +139,7 @@ def test_a_server_that_refuses_says_what_to_do(server: dict[str, Any], tmp_path:
     with pytest.raises(DataError) as error:
         hub.fetch(where, tmp_path, mirror=server["url"], quiet=True)
     text = str(error.value)
-    assert str(tmp_path) in text and "--backbone tiny" in text and "--mirror" in text
+    assert str(tmp_path) in text and f"--backbone {strongest_offline()}" in text and "--mirror" in text
 
 
 def test_an_unknown_model_is_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "VOCABULARY",
     "WEIGHTS_SHA256",
     "expand_state_dict",
+    "training_classes",
     "weights_path",
 ]
 
@@ -37,6 +38,12 @@ __all__ = [
 def weights_path() -> Path:
     """The path of the shipped ``tiny.safetensors``."""
     return Path(__file__).with_name("tiny.safetensors")
+
+
+def training_classes() -> list[str]:
+    """The classes of the photographs and drawings that it was trained on, by their folders' names."""
+    lines = Path(__file__).with_name("classes.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if not line.startswith("#")]
 
 
 def expand_state_dict(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
