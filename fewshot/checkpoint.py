@@ -67,7 +67,9 @@ class Checkpoint:
             A new encoder with the weights from before.
         """
         state = {**self.encoder.state_dict(), **self._original}
-        return encoder_from_state(state, self.backbone).to(self.encoder.device)
+        untouched = encoder_from_state(state, self.backbone).to(self.encoder.device)
+        untouched.embed_views = self.encoder.embed_views
+        return untouched
 
     @property
     def calibration(self) -> dict[str, dict[str, Any]]:
@@ -205,6 +207,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
         raise DataError(f"{path / CONFIG}: selected is null, though the run is finished. Copy the file anew")
     tensors = _checked_tensors(path, config)
     encoder = _encoder(path, config, tensors).to(device)
+    encoder.embed_views = config["settings"].get("embed_views", 1)
     try:
         classifier = ResidualClassifier(
             encoder.embed_dim, len(config["class_names"]), config["settings"].get("dropout", 0)

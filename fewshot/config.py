@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from episodes.errors import UsageError
 from episodes.ranges import parse_range, upper
 from fewshot.images.augmentation import Augmentation
-from fewshot.limits import Count, CountOrRange, Seed, Share, Within, Workers, check
+from fewshot.limits import Count, CountOrRange, EmbedViews, Seed, Share, Within, Workers, check
 
 Rate = Annotated[float, Within(0, 100)]
 
@@ -36,6 +36,9 @@ class TrainConfig:
     OpenAI's format."""
     download_root: Path | None = None
     """Where 'fewshot download' put the weights."""
+    embed_views: EmbedViews = 1
+    """Embed a picture as the mean of this many views: 2 adds a centre zoom, 4 also mirrors both. Each takes the encoder's time once
+    more, in validation and wherever the checkpoint is used; training pictures are augmented as ever."""
     unfreeze_blocks: Annotated[int, Within(0, 10_000)] | Literal["all"] = 6
     """Train the last N blocks with the final norm and projection; 0 trains the classifier alone."""
 

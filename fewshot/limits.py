@@ -57,6 +57,7 @@ class Within:
 
 
 #: Limits that several commands share. A count of a million is beyond any use and within any arithmetic.
+EmbedViews = Annotated[int, Within(1, 4)]
 Seed = Annotated[int, Within(0, 2**63 - 1)]
 Count = Annotated[int, Within(1, 1_000_000)]
 CountOrRange = Annotated[int | str, Within(1, 1_000_000)]

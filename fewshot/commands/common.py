@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from episodes.errors import DataError, UsageError
 from episodes.files import display_name, is_printable
-from fewshot.limits import Seed, Threads, check
+from fewshot.limits import EmbedViews, Seed, Threads, check
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,6 +80,9 @@ class WithEncoder(Common):
     weights file in OpenAI's format."""
     download_root: Path | None = None
     """Where 'fewshot download' put the weights."""
+    embed_views: EmbedViews | None = None
+    """Embed a picture as the mean of this many views: 2 adds a centre zoom (more accurate, takes twice the time), 4 also mirrors both. 1,
+    or what the checkpoint was validated with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +125,13 @@ def load_chosen_encoder(options: WithEncoder) -> LoadedEncoder:
         from fewshot.checkpoint import load_checkpoint
 
         loaded = load_checkpoint(options.checkpoint, device)
+        validated = loaded.encoder.embed_views
+        loaded.encoder.embed_views = options.embed_views or validated
+        if loaded.encoder.embed_views != validated:
+            console.line(
+                f"{loaded.encoder.embed_views} views a picture; {options.checkpoint} was validated, and its confidence measured, with "
+                f"{validated}"
+            )
         kind = "tuned" if loaded.tuned else "untouched (tuning was not better on validation)"
         console.line(f"encoder: {kind} {loaded.backbone} of {options.checkpoint}")
         return LoadedEncoder(loaded.encoder, loaded.backbone, loaded)
@@ -129,8 +139,21 @@ def load_chosen_encoder(options: WithEncoder) -> LoadedEncoder:
 
     name = options.backbone or "ViT-B/32"
     encoder = load_encoder(name, device=device, download_root=options.download_root)
+    encoder.embed_views = options.embed_views or 1
     console.line(f"encoder: the untouched {name}; no checkpoint was given (fewshot train makes one)")
     return LoadedEncoder(encoder, name, None)
+
+
+def refuse_views_with_adapt(adapt: str | None, encoder: VisionEncoder) -> None:
+    """Refuse what does not go together: tuning on a task sees each picture once.
+
+    Raises:
+        UsageError: `--adapt` with several views.
+    """
+    if adapt is not None and encoder.embed_views > 1:
+        raise UsageError(
+            f"--adapt works with one view a picture, not with {encoder.embed_views}: give --embed_views 1, or leave --adapt out"
+        )
 
 
 def statistics_for(options: WithClassifier, loaded: LoadedEncoder, *, untouched: bool = False) -> Statistics | None:

@@ -18,6 +18,7 @@ from fewshot.commands.common import (
     check_writable,
     load_chosen_encoder,
     print_json,
+    refuse_views_with_adapt,
     statistics_for,
     texts_for,
 )
@@ -93,6 +94,8 @@ def run(options: Options) -> int:
     _tell(options, table, sets)
     encoders = _encoders(options)
     _guard(options, table, encoders)
+    for each in encoders:
+        refuse_views_with_adapt(options.adapt, each.encoder)
     problems: dict[int, str] = {}
     rows: list[EvaluationRow] = []
     for loaded in encoders:

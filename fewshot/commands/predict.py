@@ -17,6 +17,7 @@ from fewshot.commands.common import (
     check_writable,
     load_chosen_encoder,
     print_json,
+    refuse_views_with_adapt,
     statistics_for,
     texts_for,
 )
@@ -67,6 +68,7 @@ def run(options: Options) -> int:
     columns = _checked_columns(options)
     console = options.console
     loaded = load_chosen_encoder(options)
+    refuse_views_with_adapt(options.adapt, loaded.encoder)
     known = (loaded.checkpoint.calibration if loaded.checkpoint else {}).get(options.classifier)
     if options.adapt is not None:
         known = None  # measured without adaptation, it says nothing about the adapted encoder

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from episodes.errors import DataError
@@ -36,6 +37,7 @@ from fewshot.encoders.base import VisionEncoder
 from fewshot.images.decoding import UnreadableImage, read_bytes
 from fewshot.images.jpeg_gpu import GpuDecoder, gpu_decoder
 from fewshot.images.transform import TRANSFORM, clip_tensors
+from fewshot.images.views import VIEWS, View, view_tensors
 
 Progress = Callable[[int, int], None]  # pictures done, pictures in all
 Decode = Callable[[Sequence[bytes]], list[Tensor | UnreadableImage]]  # files -> (3, H, W) uint8, or why not
@@ -82,6 +84,7 @@ def embed_images(
     cache: EmbeddingCache | None = None,
     read: Callable[[Any], bytes] = read_bytes,
     decoding: Literal["auto", "cpu"] | GpuDecoder = "auto",
+    views: int | None = None,
     progress: Progress | None = None,
 ) -> Embeddings:
     """Embed picture files; files with the same bytes are encoded once.
@@ -96,20 +99,61 @@ def embed_images(
         read: gives the bytes of an item; raises `UnreadableImage` where it cannot.
         decoding: "auto" decodes JPEGs on the encoder's GPU where that is to be had (see `fewshot.images.jpeg_gpu`), but at precision 32
             on the processor, as "cpu" does.
-        progress: told (pictures done, n) after every batch.
+        views: V, from 1 to 4; `encoder.embed_views` unless given. The embedding is the mean of that many of
+            `fewshot.images.views.VIEWS`, again of unit norm. Takes V times as long; each view is cached by itself.
+        progress: told (pictures done, n) after every batch; of several views (views of pictures done, V n).
 
     Raises:
         DataError: there are no pictures, or the encoder makes nothing of any.
+        ValueError: fewer views than 1, or more than there are.
     """
+    count = encoder.embed_views if views is None else views
+    if not 1 <= count <= len(VIEWS):
+        raise ValueError(f"views is {count}, but there are from 1 to {len(VIEWS)}")
     if len(items) == 0:
         raise DataError("there are no pictures to embed")
+
+    def embed(number: int) -> Embeddings:
+        def tell(done: int, n: int) -> None:
+            if progress is not None:
+                progress(number * n + done, count * n)
+
+        return _embed_view(encoder, items, VIEWS[number], precision, workers, batch_size, cache, read, decoding, tell)
+
+    return _mean([embed(number) for number in range(count)])
+
+
+def _mean(seen: Sequence[Embeddings]) -> Embeddings:
+    """The mean of several views' embeddings, of unit norm; what one of them is not to be had of is unreadable."""
+    if len(seen) == 1:
+        return seen[0]
+    readable = torch.stack([each.readable for each in seen]).all(0)
+    problems = {row: problem for each in seen for row, problem in each.problems.items()}
+    features = F.normalize(torch.stack([each.features for each in seen]).sum(0), dim=-1)
+    features[~readable] = 0
+    return Embeddings(features, readable, problems, sum(each.computed for each in seen))
+
+
+def _embed_view(
+    encoder: VisionEncoder,
+    items: Sequence[Any],
+    view: View,
+    precision: Precision,
+    workers: int | None,
+    batch_size: int | None,
+    cache: EmbeddingCache | None,
+    read: Callable[[Any], bytes],
+    decoding: Literal["auto", "cpu"] | GpuDecoder,
+    progress: Progress,
+) -> Embeddings:
+    """`embed_images` of one view."""
     size = batch_size or default_batch_size(encoder)
     if decoding == "auto":
         exact = resolve_precision(precision, encoder.device) == "32"
         decoding = (None if exact else gpu_decoder(encoder.device, encoder.image_size)) or "cpu"
-    decoder = None if decoding == "cpu" else decoding
-    space = cache_space(encoder, precision, size, decoder) if cache is not None else b""
-    reader = _Reader(encoder, items, read, decoder or partial(clip_tensors, size=encoder.image_size), cache, space)
+    decoder = None if decoding == "cpu" or view.name else decoding  # a GPU's decoder knows only the picture as it is
+    space = cache_space(encoder, precision, size, decoder, view) if cache is not None else b""
+    reader = _Reader(encoder, items, read, decoder or _processor_decoder(encoder.image_size, view), cache, space)
     gathered = _Gathered(len(items), encoder.embed_dim, cache)
     count = workers or min(16, os.cpu_count() or 1)
     with FixedShapeBatches(
@@ -123,7 +167,7 @@ def embed_images(
     ) as lanes:
         for done, got in enumerate(_in_threads(reader, len(items), count), start=1):
             gathered.take(got, lanes)
-            if progress is not None and (done % size == 0 or done == len(items)):
+            if done % size == 0 or done == len(items):
                 progress(done, len(items))
     if cache is not None:
         cache.note_use()
@@ -131,7 +175,13 @@ def embed_images(
     return gathered.finish()
 
 
-def cache_space(encoder: VisionEncoder, precision: Precision, size: int, decoder: GpuDecoder | None = None) -> bytes:
+def _processor_decoder(size: int, view: View) -> Decode:
+    return partial(view_tensors, size=size, view=view) if view.name else partial(clip_tensors, size=size)
+
+
+def cache_space(
+    encoder: VisionEncoder, precision: Precision, size: int, decoder: GpuDecoder | None = None, view: View = VIEWS[0]
+) -> bytes:
     """Everything but the picture that an embedding depends on, as the first part of a cache key."""
     parts = (
         encoder.fingerprint,
@@ -143,6 +193,7 @@ def cache_space(encoder: VisionEncoder, precision: Precision, size: int, decoder
         str(size),
         torch.__version__,
         *([decoder.name] if decoder is not None else []),
+        *([view.name] if view.name else []),
     )
     return hashlib.sha256("|".join(parts).encode()).digest()
 

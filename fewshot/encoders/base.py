@@ -37,6 +37,7 @@ class VisionEncoder(nn.Module):
         embed_dim: D, the width of an embedding.
         image_size: pictures are (3, image_size, image_size).
         mean, std: of the colour channels, in [0, 1].
+        embed_views: how many views of a picture its embedding is the mean of (see `fewshot.images.views`).
         n_frozen: how many blocks come before the first trainable one.
         stem_frozen: False only after `unfreeze_last("all")`.
     """
@@ -50,6 +51,7 @@ class VisionEncoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.embed_views = 1
         self.n_frozen = 0
         self.stem_frozen = True
 

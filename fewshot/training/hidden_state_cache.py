@@ -47,9 +47,14 @@ class HiddenStateCache:
         self._training_key: HiddenStatesKey | None = None
 
     def of_validation(self, table: ImageTable) -> HiddenStates | None:
-        """Of the one view that validation pictures have, wherever blocks are frozen; None where there is no room or it is off."""
+        """Of validation pictures, wherever blocks are frozen; None without room, where it is off, and of several views."""
         encoder = self._encoder
-        if self._config.trunk_cache == "off" or not encoder.stem_frozen or encoder.n_frozen == 0:
+        if (
+            encoder.embed_views > 1
+            or self._config.trunk_cache == "off"
+            or not encoder.stem_frozen
+            or encoder.n_frozen == 0
+        ):
             return None
         key = hidden_states_key(encoder, table.items, precision=self._config.precision)
         stored = stored_hidden_states(self._root, key, encoder.n_frozen)

@@ -48,6 +48,7 @@ class Run:
         self.workers = default_workers(config.workers)
         self.split: Split = read_split(config, self.console)
         self.encoder: VisionEncoder = load_encoder(config.backbone, download_root=config.download_root)
+        self.encoder.embed_views = config.embed_views
         self.encoder.unfreeze_last(config.unfreeze_blocks)
         self.plan: EpisodePlan = self._plan()
         self.model = EpisodicModel(
