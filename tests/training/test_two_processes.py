@@ -1,0 +1,102 @@
+"""Two processes of one run: they leave together, and where one is killed the other ends, and the run resumes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fewshot.checkpoint import MODEL, RESUME
+from tests.conftest import write_pictures
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads /proc"),
+]
+ROOT = Path(__file__).resolve().parents[2]
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+AFTERWARDS = """
+import sys
+from pathlib import Path
+import torch
+from fewshot.commands.cli import main
+status = main(sys.argv[1:])
+names = sorted(path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm"))
+print("LEFT", torch.distributed.is_initialized(), [name for name in names if "gloo" in name], flush=True)
+raise SystemExit(status)
+"""
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> list[str]:
+    """A training run whose epochs take a part of a second."""
+    train = write_pictures(tmp_path / "train", 8, 6)
+    val = write_pictures(tmp_path / "val", 6, 6, offset=30)
+    return ["train", "--train_data", str(train), "--val_data", str(val), "--backbone", "tiny", "--unfreeze_blocks", "1",
+            "--batch_size", "24", "--ways", "4", "--queries", "2", "--val_queries", "2", "--val_episodes", "20",
+            "--workers", "0", "--output", str(tmp_path / "run")]  # fmt: skip
+
+
+def test_no_thread_of_the_process_group_is_left_when_training_ends(words: list[str], tmp_path: Path) -> None:
+    script = tmp_path / "afterwards.py"
+    script.write_text(AFTERWARDS)
+    done = subprocess.run(
+        [*LAUNCH, str(script), *words, "--epochs", "1"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("LEFT False []") == 2, done.stdout
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_process_ends_the_run_which_resumes(
+    rank: int, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        run = subprocess.Popen(
+            [*LAUNCH, "-m", "fewshot", *words, "--epochs", "300"], cwd=ROOT, stdout=file, stderr=subprocess.STDOUT
+        )
+        try:
+            while "epoch   2" not in log.read_text():
+                assert run.poll() is None, log.read_text()
+                time.sleep(0.05)  # between looks, not in place of one
+            os.kill(_process(run.pid, rank), signal.SIGKILL)
+            status = run.wait(timeout=120)
+        finally:
+            run.kill()
+    text = log.read_text()
+    assert status != 0 and f"rank      : {rank}" in text.partition("Root Cause")[2], text  # torchrun names the one that died
+    assert (tmp_path / "run" / RESUME).is_file() and not (tmp_path / "run" / MODEL).exists()
+    capsys.readouterr()
+    settings = (tmp_path / "run" / "config.json").read_text()
+    assert '"epochs": 300' in settings
+    resumed = subprocess.Popen([*LAUNCH, "-m", "fewshot", *words, "--epochs", "300", "--resume"], cwd=ROOT,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
+    assert resumed.stdout is not None
+    seen = []
+    for line in resumed.stdout:
+        seen.append(line)
+        if "epoch   5" in line:
+            resumed.terminate()
+            break
+    resumed.wait(timeout=120)
+    assert any("epoch   5" in line for line in seen) and not any("epoch   1/" in line for line in seen), seen
+
+
+def _process(parent: int, rank: int) -> int:
+    """The process id of a rank below torchrun."""
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            words = place.joinpath("cmdline").read_bytes().split(b"\0")
+            environment = place.joinpath("environ").read_bytes().split(b"\0")
+            above = int(place.joinpath("stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        if above == parent and f"RANK={rank}".encode() in environment and b"train" in words:
+            return int(place.name)
+    raise AssertionError(f"no process of rank {rank}")
