@@ -2,9 +2,10 @@
 
 Liu, Song and Qin, Prototype Rectification for Few-Shot Learning (BD-CSPN), 2019, arXiv 1911.10713.
 
-easyfsl 1.5 departs from the paper: it weighs by exp(cosine) instead of exp(10 cosine), takes in every query
-instead of each class's 8 most confident, and classifies the queries as they were before the shift. On queries
-shifted beforehand it agrees with ``BDCSPN(sharpness=1, top=None)``.
+The default weighs by exp(cosine) instead of the paper's exp(10 cosine), as easyfsl 1.5 does: one support picture
+otherwise outweighs all queries (on tin val and omniglot base, ``tiny``, one shot: +7.2 and +1.5 points over the
+prototype instead of +2.4 and +1.3). easyfsl also takes in every query instead of each class's 8 most confident, and
+classifies the queries as they were before the shift. On queries shifted beforehand it agrees with ``BDCSPN(top=None)``.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class BDCSPN:
     """Score = ``scale`` x cosine between the shifted query and the rectified prototypes."""
 
     scale: float = 10.0
-    sharpness: float = 10.0  # the paper's epsilon
+    sharpness: float = 1.0  # epsilon; 10 in the paper
     top: int | None = 8  # the paper's Z
     transductive: ClassVar[bool] = True
 

@@ -4,8 +4,9 @@ Ziko, Dolz, Granger and Ben Ayed, Laplacian Regularized Few-Shot Learning, 2020,
 softmax(-d + lambda W Y).
 
 The authors' code, and easyfsl 1.5 after it, count a query among its own 3 nearest neighbours and drop it,
-which leaves 2; here ``neighbours`` is what it says. easyfsl also rectifies prototypes in its own way (see
-``bdcspn``). ``LaplacianShot(neighbours=2, sharpness=1, top=None)`` gives its predictions.
+which leaves 2; here ``neighbours`` is what it says. Distances are those of the shifted queries, from which the
+prototypes were rectified. easyfsl takes queries as they were, and rectifies prototypes in its own way (see ``bdcspn``):
+``LaplacianShot(top=None, shifted=False)`` gives its predictions.
 """
 
 from __future__ import annotations
@@ -32,10 +33,11 @@ class LaplacianShot:
     """
 
     regularisation: float = 0.7  # lambda
-    neighbours: int = 3
+    neighbours: int = 2
     steps: int = 20
-    sharpness: float = 10.0
+    sharpness: float = 1.0
     top: int | None = 8
+    shifted: bool = True
     scale: float = 1.0
     transductive: ClassVar[bool] = True
 
@@ -43,9 +45,11 @@ class LaplacianShot:
         """See ``Classifier``; warns with ``ImbalanceWarning`` where the query classes look uneven."""
         tasks = tasks.unit()
         warn_if_unbalanced("laplacianshot", tasks)
-        anchors = rectified_prototypes(shift_to_support(tasks), self.sharpness, self.top)
-        closeness = -maths.squared_distances(tasks.query, anchors)
-        pull = self.regularisation * maths.neighbour_graph(tasks.query, tasks.query_mask, self.neighbours)
+        shifted = shift_to_support(tasks)
+        anchors = rectified_prototypes(shifted, self.sharpness, self.top)
+        query = shifted.query if self.shifted else tasks.query
+        closeness = -maths.squared_distances(query, anchors)
+        pull = self.regularisation * maths.neighbour_graph(maths.unit(query), tasks.query_mask, self.neighbours)
         logits = closeness
         for _ in range(self.steps):
             logits = closeness + torch.bmm(pull, maths.soft_assignments(logits))
