@@ -19,6 +19,8 @@ from fewshot.classifiers.base import Statistics
 from fewshot.classifiers.tasks import TaskBatch
 from fewshot.registry import CLASSIFIERS
 
+_SQUARE_OVERFLOWS = 1e12  # beyond, a square times a precision may be more than float32 holds
+
 
 def shrunk_precision(covariance: Tensor, shrinkage: float) -> Tensor:
     """Inverse of (1 - s) C + s tr(C)/D I for a covariance C (D, D); float64. The identity where C is zero."""
@@ -64,6 +66,10 @@ class GaussianDiscriminant:
     def __call__(self, tasks: TaskBatch) -> Tensor:
         """See ``Classifier``; raises ``DataError`` where features are not as wide as the statistics."""
         query, means = tasks.query, tasks.class_means
+        if float(means.abs().amax()) > _SQUARE_OVERFLOWS or (
+            query.numel() and float(query.abs().amax()) > _SQUARE_OVERFLOWS
+        ):
+            query, means = query.double(), means.double()
         self.statistics.check_width(query.shape[-1])
         origin = self.statistics.mean.to(query)
         # Relative to the training mean: the part all classes share would drown the differences in float32.

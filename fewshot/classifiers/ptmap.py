@@ -69,6 +69,8 @@ class PTMAP:
 
     def __call__(self, tasks: TaskBatch) -> Tensor:
         """See ``Classifier``; warns with ``ImbalanceWarning`` where the query classes look uneven."""
+        if tasks.query.shape[1] == 0:
+            return tasks.no_answers()
         warn_if_unbalanced("ptmap", tasks)
         return maths.log_probabilities(self.scale * self._transport(gaussian_like(tasks, self.power)))
 

@@ -23,10 +23,11 @@ from fewshot.registry import CLASSIFIERS
 class Ridge:
     """Score = ``scale`` x W f + b with W, b minimising the class-balanced mean squared error + ``penalty`` |W|^2.
 
+    With five pictures of each of five classes the default is scikit-learn's ``RidgeClassifier(alpha=1)``.
     Solved in the dual, one S x S Cholesky factor a task; the intercept is not penalised.
     """
 
-    penalty: float = 0.1
+    penalty: float = 0.04
     scale: float = 10.0
     transductive: ClassVar[bool] = False
 

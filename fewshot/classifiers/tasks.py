@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from fewshot.classifiers import maths
@@ -96,6 +97,18 @@ class TaskBatch:
     def replaced(self, support: Tensor, query: Tensor) -> TaskBatch:
         """The same tasks with other features of the same shapes and type."""
         made = TaskBatch(support, self.support_labels, query, self.query_mask, self.n_way, self.class_text)
+        if "membership" in self.__dict__:
+            made.__dict__["membership"] = self.membership
+        return made
+
+    def no_answers(self) -> Tensor:
+        """(T, 0, N) what there is to say of tasks without queries, for formulas that need some."""
+        return self.query.new_zeros((len(self.query), 0, self.n_way), dtype=torch.float32)
+
+    def with_queries(self, query: Tensor) -> TaskBatch:
+        """The same support with other queries (T, Q', D), none of which is padding."""
+        everyone = query.new_ones(query.shape[:2], dtype=torch.bool)
+        made = TaskBatch(self.support, self.support_labels, query, everyone, self.n_way, self.class_text)
         if "membership" in self.__dict__:
             made.__dict__["membership"] = self.membership
         return made

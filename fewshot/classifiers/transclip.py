@@ -41,6 +41,8 @@ class TransCLIP:
 
     def __call__(self, tasks: TaskBatch) -> Tensor:
         """See ``Classifier``."""
+        if tasks.query.shape[1] == 0:
+            return tasks.no_answers()
         tasks = tasks.centred()
         support, query, hot, present = tasks.support, tasks.query, tasks.membership, tasks.asked
         means = tasks.prototypes

@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.linear_model import Ridge as SklearnRidge
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 
+from fewshot.classifiers.auto import Auto
 from fewshot.classifiers.base import class_statistics
 from fewshot.classifiers.gda import GaussianDiscriminant, shrunk_precision
 from fewshot.classifiers.logistic import Logistic
@@ -97,9 +98,7 @@ def test_precision_of_nothing_is_the_identity() -> None:
 def test_logistic_is_logistic_regression(tasks: Callable, strength: float, shots: int) -> None:
     t = tasks(10, 5, shots, 15, spread=0.3)
     support, labels = (t.support, t.support_labels) if shots == 1 else _unequal(t)
-    ours = Logistic(C=strength, iterations=40 if strength <= 10 else 150)(
-        TaskBatch(support, labels, t.query, t.query_mask, 5)
-    )
+    ours = Logistic(C=strength)(TaskBatch(support, labels, t.query, t.query_mask, 5))
     for i in range(10):
         reference = LogisticRegression(C=strength, class_weight="balanced", tol=1e-8, max_iter=5000)
         reference.fit(support[i].double().numpy(), labels[i].numpy())
@@ -138,3 +137,25 @@ def test_statistics_are_those_of_linear_discriminant_analysis() -> None:
     assert ours.count == 90
     np.testing.assert_allclose(ours.covariance.numpy(), reference.covariance_, atol=1e-6)
     np.testing.assert_allclose(ours.mean.numpy(), x.mean(0).numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("shots", [1, 5])
+def test_auto_mixes_the_prototype_with_logistic_regression(tasks: Callable, shots: int) -> None:
+    """Each one's scores over the gap that they leave between a class's centre and the others', half and half."""
+    t = tasks(3, 4, shots, 6)
+    answers = Auto(C=30.0, scale=2.0)(t.batch(class_text=None))
+    for task in range(3):
+        support, query = (
+            x[task].numpy() / np.linalg.norm(x[task].numpy(), axis=1, keepdims=True) for x in (t.support, t.query)
+        )
+        labels = t.support_labels[task].numpy()
+        centres = np.stack([support[labels == label].mean(0) for label in range(4)])
+        centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+        reference = LogisticRegression(C=30.0, class_weight="balanced", tol=1e-8, max_iter=5000).fit(support, labels)
+        mixed = 0.0
+        for score in (lambda features, to=centres: features @ to.T, reference.decision_function):
+            own = score(centres)
+            gap = own.diagonal().mean() - own[~np.eye(4, dtype=bool)].mean()
+            mixed = mixed + score(query) / gap
+        expected = torch.from_numpy(mixed).log_softmax(-1)  # scale 2, half of each
+        torch.testing.assert_close(answers[task].exp(), expected.float().exp(), atol=2e-3, rtol=0)

@@ -54,6 +54,18 @@ def _same(a: Tensor, b: Tensor) -> None:
     assert bool((a.argmax(-1) == b.argmax(-1))[ahead].all())
 
 
+def test_tasks_without_queries_have_no_answers(classifier, tasks: Callable) -> None:
+    t = tasks(2, 3, 2, 1)
+    empty = {"query": t.query[:, :0], "query_mask": t.query_mask[:, :0]}
+    assert _ask(classifier, t, **empty).shape == (2, 0, 3)
+
+
+def test_features_of_any_size_have_finite_answers(classifier, tasks: Callable) -> None:
+    t = tasks(2, 3, 2, 2)
+    for factor in (1e-18, 1e18):
+        assert bool(_ask(classifier, t, support=t.support * factor, query=t.query * factor).isfinite().all())
+
+
 def test_returns_log_probabilities(classifier, tasks: Callable) -> None:
     t = tasks(3, 5, 5, 7)
     answer = _ask(classifier, t)

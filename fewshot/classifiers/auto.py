@@ -1,0 +1,60 @@
+"""The prototype and logistic regression, mixed: what to use where nobody knows which of them fits.
+
+Logistic regression gains points where pictures are unlike those that the encoder was trained on, and loses some where they are
+alike; the prototype is the other way round. Each one's scores are divided by the gap that they leave between a class's centre and the
+other classes' centres, which makes them comparable whatever the encoder, and added.
+
+Weighing the two by leave-one-out on the support was tried, too. At five shots its accuracy has a standard deviation of 2 to 7 points
+a task, more than the two differ; it changed no mean over 600 episodes of seven sets by more than 0.15 points, so the weights stay equal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from fewshot.classifiers import maths
+from fewshot.classifiers.logistic import Logistic
+from fewshot.classifiers.tasks import TaskBatch
+from fewshot.registry import CLASSIFIERS
+
+_NO_GAP = 1e-4
+
+
+@CLASSIFIERS.register("auto", "prototype and logistic regression, mixed", position=8)
+@dataclass(frozen=True)
+class Auto:
+    """Score = ``scale`` x (cosine / its gap + logit / its gap) / 2.
+
+    ``C`` of the logistic regression was chosen on tin val and omniglot base with ``tiny`` and lite0, and so was ``scale``.
+    """
+
+    C: float = 30.0
+    scale: float = 7.0
+    transductive: ClassVar[bool] = False
+
+    def __call__(self, tasks: TaskBatch) -> Tensor:
+        """See ``Classifier``."""
+        centres = tasks.prototypes
+        # The queries and the centres in one pass: the centres' scores tell the gap.
+        asked = tasks.with_queries(torch.cat([tasks.query, centres], 1))
+        logits = Logistic(self.C).logits(asked)
+        cosines = maths.cosines(asked.query, centres)
+        n_query = tasks.query.shape[1]
+        of_prototype, of_logistic = (scores[:, :n_query] * _weight(scores[:, n_query:]) for scores in (cosines, logits))
+        return maths.log_probabilities(self.scale * (of_prototype + of_logistic) / 2)
+
+
+def _weight(scores: Tensor) -> Tensor:
+    """(T, 1, 1) one over how much higher centres (T, N, N) score for their own class than for the others, on average.
+
+    Zero where that is no more than rounding: there the classes look the same.
+    """
+    ways = scores.shape[-1]
+    own = scores.diagonal(dim1=1, dim2=2).sum(-1)
+    others = (scores.sum((1, 2)) - own) / max(1, ways - 1)
+    gap = (own - others) / ways
+    return torch.where(gap > _NO_GAP, 1 / gap.clamp_min(_NO_GAP), torch.zeros_like(gap)).view(-1, 1, 1)
