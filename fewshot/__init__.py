@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from fewshot.encoders.heads import ResidualClassifier as ResidualClassifier
     from fewshot.images.augmentation import Augmentation as Augmentation
     from fewshot.images.transform import normalise as normalise
+    from fewshot.model import FewShot as FewShot
+    from fewshot.model import ImageEmbedder as ImageEmbedder
     from fewshot.training import TrainConfig as TrainConfig
     from fewshot.training import train as train
     from fewshot.training.loader import EpisodeLoader as EpisodeLoader
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 
 _HOME = {
+    "FewShot": "fewshot.model",
+    "ImageEmbedder": "fewshot.model",
     "build_classifier": "fewshot.classifiers",
     "Embeddings": "fewshot.embedding.embed",
     "embed_images": "fewshot.embedding.embed",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
 from episodes import Episode, ImageTable, Results, Score, evaluate, read_task_directory
+from episodes.errors import UsageError
 from episodes.files import display_name
 from fewshot.adaptation import AdaptedScorer, TaskAdapter
 from fewshot.classifiers.base import Classifier
@@ -123,6 +125,29 @@ def predict(
 
 
 UNKNOWN_LABEL = "unknown"
+
+
+def reject_confidence(known: Mapping[str, Any] | None, rate: float, classifier: str) -> float:
+    """The confidence that an answer must have, so that only a share `rate` of pictures of foreign classes has it.
+
+    Args:
+        known: the classifier's entry of a checkpoint's calibration; None where there is none.
+        rate: the share.
+        classifier: its name, for the message.
+
+    Raises:
+        UsageError: nothing is known about confidences, or a rate outside (0, 1).
+    """
+    if known is None:
+        raise UsageError(
+            f"--reject needs to know how sure {classifier} is of foreign pictures: give a --checkpoint, whose training "
+            "measured that, and an inductive classifier"
+        )
+    if not 0 < rate < 1:
+        raise UsageError(f"reject is a share of foreign pictures above 0 and below 1, found {rate}")
+    quantiles = known["outsider_confidence"]
+    place = math.ceil((1 - rate) * (len(quantiles) - 1))
+    return float(math.nextafter(quantiles[place], math.inf))
 
 
 def reject(frame: pd.DataFrame, threshold: float) -> pd.DataFrame:

@@ -174,6 +174,7 @@ FLOORS = (
     ("training",),
     ("adaptation",),
     ("predict",),
+    ("model",),
     ("report",),
     ("demo",),
     ("app",),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -194,14 +193,9 @@ def _threshold(options: Options, known: dict[str, Any] | None) -> float | None:
     """
     if options.reject is None:
         return None
-    if known is None:
-        raise UsageError(
-            f"--reject needs to know how sure {options.classifier} is of foreign pictures: give a --checkpoint, whose training "
-            "measured that, and an inductive classifier"
-        )
-    quantiles = known["outsider_confidence"]
-    place = math.ceil((1 - options.reject) * (len(quantiles) - 1))
-    return float(math.nextafter(quantiles[place], math.inf))
+    from fewshot.predict import reject_confidence
+
+    return reject_confidence(known, options.reject, options.classifier)
 
 
 def name_problems(prediction: Prediction, options: WithEncoder) -> None:

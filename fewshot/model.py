@@ -1,0 +1,456 @@
+"""Few-shot classification in Python, in three lines: `FewShot`, and `ImageEmbedder` for scikit-learn's pipelines.
+
+Both are what the commands are made of, under another surface: the same embeddings, cache, classifiers, temperature and rejection.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageOps
+from sklearn.base import BaseEstimator, TransformerMixin
+from torch import Tensor
+
+from episodes import Episode, read_class_folders
+from episodes.episode import stack_episodes
+from episodes.errors import DataError, UsageError
+from episodes.files import display_name, natural_key
+from fewshot.checkpoint import CONFIG, MODEL, Checkpoint, load_checkpoint
+from fewshot.classifiers import TEXT, build_classifier
+from fewshot.classifiers.scoring import FeatureScorer
+from fewshot.classifiers.statistics import shipped_statistics
+from fewshot.device import Precision, resolve_device
+from fewshot.embedding.cache import EmbeddingCache
+from fewshot.embedding.embed import Embeddings, embed_images
+from fewshot.encoders import VisionEncoder, load_encoder
+from fewshot.encoders.text import class_texts
+from fewshot.images.decoding import read_bytes, to_rgb
+from fewshot.predict import UNKNOWN_LABEL, reject_confidence
+from fewshot.tensors import load_tensors, save_tensors
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Picture = Any  # a path, a PIL picture, or an array (H, W), (H, W, 3) or (H, W, 4) of uint8
+_SUPPORT = "support.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """An encoder, and where it came from: a backbone's name, or a checkpoint."""
+
+    encoder: VisionEncoder
+    backbone: str
+    checkpoint: Checkpoint | None
+
+    @classmethod
+    def of(cls, name: str | Path, device: str, embed_views: int | None, download_root: str | Path | None) -> _Source:
+        """Take a folder with a config.json for a checkpoint, anything else for a backbone."""
+        place = resolve_device(device)
+        if (Path(name) / CONFIG).is_file():
+            loaded = load_checkpoint(name, place)
+            loaded.encoder.embed_views = embed_views or loaded.encoder.embed_views
+            return cls(loaded.encoder, loaded.backbone, loaded)
+        encoder = load_encoder(str(name), device=place, download_root=download_root)
+        encoder.embed_views = embed_views or 1
+        return cls(encoder, str(name), None)
+
+
+class FewShot:
+    """An encoder, a few labelled pictures of each class, and a classifier over them.
+
+    The answers are those of `fewshot predict` on a task of the same pictures, to the bit. A picture is a path, a PIL picture, or an
+    array (H, W), (H, W, 3) or (H, W, 4) of uint8.
+    """
+
+    def __init__(
+        self,
+        encoder: str | Path = "ViT-B/32",
+        *,
+        classifier: str = "prototype",
+        device: str = "auto",
+        precision: Precision = "auto",
+        embed_views: int | None = None,
+        workers: int | None = None,
+        cache: bool = True,
+        download_root: str | Path | None = None,
+    ) -> None:
+        """Load the encoder.
+
+        Args:
+            encoder: a backbone's name (`fewshot doctor` lists those on this machine), or the folder of a checkpoint.
+            classifier: one of `fewshot.classifiers.CLASSIFIER_NAMES`.
+            device: auto, cpu, cuda, ...
+            precision: arithmetic of the encoder, see `fewshot.embed_images`.
+            embed_views: views a picture; None for the checkpoint's number, or one.
+            workers: threads that decode.
+            cache: keep embeddings on disk, where the commands keep theirs.
+            download_root: where `fewshot download` put weights.
+
+        Raises:
+            UsageError: no such backbone or classifier, or the classifier needs statistics that there are not.
+            DataError: weights are missing (the message says what to do) or broken.
+        """
+        self._source = _Source.of(encoder, device, embed_views, download_root)
+        self._precision, self._workers, self._download_root = precision, workers, download_root
+        self._cache = EmbeddingCache() if cache else None
+        self._support: dict[str, Tensor] = {}
+        self._named = classifier
+        self._classifier = build_classifier(classifier, statistics=self._statistics())
+
+    @classmethod
+    def load(cls, path: str | Path, **settings: Any) -> FewShot:
+        """Open what `save` wrote, or a checkpoint of `fewshot train` (which has no support pictures yet).
+
+        Args:
+            path: the folder.
+            **settings: of the constructor, in place of those that were saved.
+
+        Raises:
+            DataError: neither of the two, or damaged.
+        """
+        path = Path(path)
+        if not (path / _SUPPORT).is_file():
+            if not (path / CONFIG).is_file():
+                raise DataError(
+                    f"{path}: expected a folder that FewShot.save or 'fewshot train' made, found neither {_SUPPORT} nor {CONFIG}"
+                )
+            return cls(path, **settings)
+        tensors, note = load_tensors(path / _SUPPORT)
+        try:
+            kept = {key: note[key] for key in ("classifier", "precision", "embed_views")}
+            names, digest, backbone = list(note["classes"]), note["encoder"], str(note["backbone"])
+            support = {name: tensors[f"class.{number}"] for number, name in enumerate(names)}
+        except (KeyError, TypeError) as error:
+            raise DataError(f"{path / _SUPPORT}: is no support set of FewShot.save ({error} is missing)") from error
+        model = cls(path if (path / CONFIG).is_file() else backbone, **{**kept, **settings})
+        if model._source.encoder.fingerprint != digest:
+            raise DataError(
+                f"{path / _SUPPORT}: was made with another encoder than {backbone} is here; embed its pictures anew: fit again"
+            )
+        model._support = support
+        return model
+
+    def save(self, path: str | Path) -> None:
+        """Write the support set, and the checkpoint that its encoder is of, into a folder that `load` opens.
+
+        Raises:
+            DataError: the folder cannot be written.
+        """
+        path = Path(path)
+        note = {
+            "classes": list(self._support),
+            "classifier": self._named,
+            "precision": self._precision,
+            "embed_views": self._source.encoder.embed_views,
+            "backbone": self._source.backbone,
+            "encoder": self._source.encoder.fingerprint,
+        }
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            checkpoint = self._source.checkpoint
+            if checkpoint is not None and checkpoint.path.resolve() != path.resolve():
+                for name in (CONFIG, MODEL):
+                    shutil.copyfile(checkpoint.path / name, path / name)
+            tensors = {f"class.{number}": rows for number, rows in enumerate(self._support.values())}
+            save_tensors(tensors, path / _SUPPORT, note)
+        except OSError as error:
+            raise DataError(f"{display_name(str(path))}: cannot be written ({error}); give another folder") from error
+
+    @property
+    def classes_(self) -> tuple[str, ...]:
+        """The classes, in the order of `predict_proba`'s columns."""
+        return tuple(self._support)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Class -> how many support pictures it has."""
+        return {name: len(rows) for name, rows in self._support.items()}
+
+    def fit(self, pictures: Mapping[str, Sequence[Picture]] | str | Path) -> FewShot:
+        """Take the labelled pictures, in place of those from before.
+
+        Args:
+            pictures: class -> pictures; or a folder of class folders.
+
+        Raises:
+            DataError: no pictures, or none of a class can be read.
+        """
+        if isinstance(pictures, (str, os.PathLike)):
+            table = read_class_folders(pictures)
+            names = table.class_names
+            pictures = {names[label]: [table.items[row] for row in table.rows_of(label)] for label in range(len(names))}
+        if not pictures:
+            raise DataError("fit: expected pictures of at least one class, found none")
+        self._support = self._embed_classes(pictures)
+        return self
+
+    def add(self, name: str, pictures: Sequence[Picture]) -> FewShot:
+        """Give a class more pictures, or add a new one; nothing else is embedded again.
+
+        Raises:
+            DataError: none of them can be read.
+        """
+        rows = self._embed_classes({name: pictures})[name]
+        known = self._support.get(name)
+        made = {**self._support, name: rows if known is None else torch.cat([known, rows])}
+        self._support = {each: made[each] for each in sorted(made, key=natural_key)}
+        return self
+
+    def remove(self, name: str) -> FewShot:
+        """Forget a class.
+
+        Raises:
+            UsageError: there is none of that name.
+        """
+        if name not in self._support:
+            raise UsageError(f"there is no class {name!r}; there are {', '.join(self._support) or 'none'}")
+        del self._support[name]
+        return self
+
+    def predict(self, pictures: Sequence[Picture], *, reject: float | None = None) -> list[str]:
+        """Name pictures.
+
+        Args:
+            pictures: n of them; a transductive classifier looks at all of one call together.
+            reject: as `--reject`: "unknown" where a picture of a foreign class would be as sure in all but this share of cases.
+
+        Returns:
+            n names; "" for a picture that cannot be read, which a warning names.
+
+        Raises:
+            DataError: nothing was fitted, or there are no pictures.
+            UsageError: `reject` without a checkpoint, or with a classifier whose confidence it does not know.
+        """
+        return [str(label) for label in self.predict_frame(pictures, reject=reject)["label"]]
+
+    def predict_proba(self, pictures: Sequence[Picture]) -> npt.NDArray[np.float32]:
+        """(n, N) probabilities, columns in the order of `classes_`; NaN for pictures that cannot be read."""
+        return np.exp(self._scores(pictures))
+
+    def predict_frame(self, pictures: Sequence[Picture], *, reject: float | None = None) -> pd.DataFrame:
+        """What `fewshot predict` writes, and more: image, label, confidence, runner_up, margin; a row for every picture.
+
+        The margin is the confidence less that of the runner-up: the smaller, the more worth a look. Arguments and errors are
+        those of `predict`.
+        """
+        import pandas as pd
+
+        threshold = self._threshold(reject)
+        chances = self.predict_proba(pictures)
+        order = np.argsort(-chances, axis=1, kind="stable")
+        answered = ~np.isnan(chances).any(1)
+        names = np.array([*self.classes_, ""], dtype=object)
+        best, second = order[:, 0], order[:, 1] if len(self.classes_) > 1 else np.full(len(order), len(names) - 1)
+        rows = np.arange(len(order))
+        confidence = chances[rows, best]
+        runner_up = chances[rows, second] if len(self.classes_) > 1 else np.zeros(len(order), dtype=np.float32)
+        labels = np.where(answered, names[best], "")
+        if threshold is not None:
+            labels = np.where(answered & ~(confidence.astype(float) >= threshold), UNKNOWN_LABEL, labels)
+        return pd.DataFrame(
+            {
+                "image": [_name(picture, number) for number, picture in enumerate(pictures)],
+                "label": labels,
+                "confidence": confidence,
+                "runner_up": np.where(answered, names[second], ""),
+                "margin": confidence - runner_up,
+            }
+        )
+
+    def __repr__(self) -> str:
+        classes = ", ".join(f"{name} ({count})" for name, count in list(self.counts.items())[:8])
+        more = f", and {len(self._support) - 8} more" if len(self._support) > 8 else ""
+        kind = "untouched" if self._source.checkpoint is None else str(self._source.checkpoint.path)
+        return f"<FewShot of {self._source.backbone} ({kind}), {self._named}: {classes + more or 'nothing fitted'}>"
+
+    def _statistics(self) -> Any:
+        """Of the training classes, for classifiers that need them; None where there are none."""
+        checkpoint = self._source.checkpoint
+        return checkpoint.statistics if checkpoint is not None else shipped_statistics(self._source.backbone)
+
+    def _calibration(self) -> dict[str, Any] | None:
+        checkpoint = self._source.checkpoint
+        return None if checkpoint is None else checkpoint.calibration.get(self._named)
+
+    def _threshold(self, rate: float | None) -> float | None:
+        return None if rate is None else reject_confidence(self._calibration(), rate, self._named)
+
+    def _embed(self, pictures: Sequence[Picture]) -> Embeddings:
+        return embed_images(
+            self._source.encoder,
+            list(pictures),
+            precision=self._precision,
+            workers=self._workers,
+            cache=self._cache,
+            read=picture_bytes,
+        )
+
+    def _embed_classes(self, pictures: Mapping[str, Sequence[Picture]]) -> dict[str, Tensor]:
+        """Class -> (k, D) embeddings of its readable pictures, in the order of names."""
+        names = sorted(pictures, key=natural_key)
+        everything = [picture for name in names for picture in pictures[name]]
+        if not everything:
+            raise DataError(f"class {names[0]!r} has no pictures; give it at least one")
+        found = self._embed(everything)
+        _warn_unreadable(everything, found)
+        support, start = {}, 0
+        for name in names:
+            part = slice(start, start + len(pictures[name]))
+            support[name], start = found.features[part][found.readable[part]], part.stop
+            if not len(support[name]):
+                raise DataError(f"class {name!r} has no picture that can be read; give it at least one")
+        return support
+
+    def _scores(self, pictures: Sequence[Picture]) -> npt.NDArray[np.float32]:
+        """(n, N) log-probabilities."""
+        if not self._support:
+            raise DataError("nothing was fitted: call fit with labelled pictures first")
+        if len(pictures) == 0:
+            raise DataError("there are no pictures to name")
+        query = self._embed(pictures)
+        _warn_unreadable(pictures, query)
+        support = torch.cat(list(self._support.values()))
+        counts = [len(rows) for rows in self._support.values()]
+        everything = Embeddings(
+            torch.cat([support, query.features]),
+            torch.cat([torch.ones(len(support), dtype=torch.bool), query.readable]),
+            {},
+            query.computed,
+        )
+        labels = np.repeat(np.arange(len(counts)), counts)
+        rows = np.arange(len(everything.features))
+        task = Episode("pictures", self.classes_, rows[: len(support)], labels, rows[len(support) :])
+        known = self._calibration()
+        score = FeatureScorer(
+            everything,
+            self._classifier,
+            class_text=self._texts(),
+            temperature=known["temperature"] if known else 1.0,
+            device=self._source.encoder.device,
+        )
+        scores: npt.NDArray[np.float32] = score(stack_episodes([task]))[0]
+        return scores
+
+    def _texts(self) -> dict[str, Tensor] | None:
+        if self._named not in TEXT:
+            return None
+        return class_texts(
+            self.classes_, self._source.backbone, device=self._source.encoder.device, download_root=self._download_root
+        )
+
+
+class ImageEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Pictures in, features out, as a scikit-learn transformer: the first step of a pipeline before any classifier.
+
+    `make_pipeline(ImageEmbedder("lite2"), FewShotClassifier())` is a whole few-shot classifier. It needs no fitting. What it
+    takes are pictures, not numbers, so scikit-learn's `check_estimator`, which feeds matrices, does not apply to it.
+
+    Args:
+        backbone: a backbone's name, or the folder of a checkpoint.
+        device: auto, cpu, cuda, ...
+        precision: arithmetic of the encoder, see `fewshot.embed_images`.
+        embed_views: views a picture; None for the checkpoint's number, or one.
+        cache: keep embeddings on disk, where the commands keep theirs.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "ViT-B/32",
+        *,
+        device: str = "auto",
+        precision: Precision = "auto",
+        embed_views: int | None = None,
+        cache: bool = True,
+    ) -> None:
+        self.backbone = backbone
+        self.device = device
+        self.precision = precision
+        self.embed_views = embed_views
+        self.cache = cache
+
+    def fit(self, X: Sequence[Picture], y: Any = None) -> ImageEmbedder:
+        """Load the encoder; the pictures are not looked at.
+
+        Raises:
+            UsageError: no such backbone.
+            DataError: its weights are missing or broken.
+        """
+        self.encoder_ = _Source.of(self.backbone, self.device, self.embed_views, None).encoder
+        self.n_features_out_ = self.encoder_.embed_dim
+        return self
+
+    def transform(self, X: Sequence[Picture]) -> npt.NDArray[np.float32]:
+        """(n, D) float32 features of unit norm of n pictures.
+
+        Raises:
+            DataError: a picture cannot be read; names it.
+        """
+        if not hasattr(self, "encoder_"):
+            self.fit(X)
+        pictures = list(X)
+        cache = EmbeddingCache() if self.cache else None
+        found = embed_images(self.encoder_, pictures, precision=self.precision, cache=cache, read=picture_bytes)
+        if found.problems:
+            row, problem = next(iter(found.problems.items()))
+            raise DataError(
+                f"{len(found.problems)} of {len(pictures)} pictures cannot be read; the first is {_name(pictures[row], row)} ({problem})"
+            )
+        features: npt.NDArray[np.float32] = found.features.numpy()
+        return features
+
+    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[Any]:
+        """(D,) names: the backbone's with a number."""
+        return np.array([f"{self.backbone}_{number}" for number in range(self.n_features_out_)], dtype=object)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True  # an encoder is trained already
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        tags.input_tags.two_d_array = False
+        tags.no_validation = True
+        return tags
+
+
+def picture_bytes(picture: Picture) -> bytes:
+    """The bytes of a picture file: read from a path, or written as PNG, which loses nothing, from what is in memory.
+
+    Raises:
+        UnreadableImage: the file cannot be read.
+        UsageError: it is neither a path, nor a PIL picture, nor an array of uint8.
+    """
+    if isinstance(picture, np.ndarray):
+        if picture.dtype != np.uint8 or not (picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] in (3, 4))):
+            raise UsageError(
+                f"a picture as an array is (H, W), (H, W, 3) or (H, W, 4) of uint8, found {picture.shape} of {picture.dtype}"
+            )
+        picture = Image.fromarray(picture)
+    if isinstance(picture, Image.Image):
+        upright = to_rgb(ImageOps.exif_transpose(picture))
+        stream = io.BytesIO()
+        upright.save(stream, "PNG", compress_level=1)
+        return stream.getvalue()
+    if not isinstance(picture, (str, os.PathLike)):
+        raise UsageError(f"a picture is a path, a PIL picture or an array of uint8, found {type(picture).__name__}")
+    return read_bytes(picture)
+
+
+def _name(picture: Picture, number: int) -> str:
+    return display_name(os.fspath(picture)) if isinstance(picture, (str, os.PathLike)) else f"picture {number}"
+
+
+def _warn_unreadable(pictures: Sequence[Picture], found: Embeddings) -> None:
+    for row, problem in found.problems.items():
+        warnings.warn(f"{_name(pictures[row], row)}: cannot be read ({problem})", stacklevel=4)
