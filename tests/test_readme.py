@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
+from fewshot import FewShot
 from tests.conftest import write_pictures
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,13 +26,28 @@ def test_the_training_loop_of_the_readme_runs(
     write_pictures(tmp_path / "train_data", 12, 10)
     write_pictures(tmp_path / "test_data", 8, 10, seed=1, offset=20)
     monkeypatch.chdir(tmp_path)
-    (block,) = code_blocks(name, "python")
+    block = code_blocks(name, "python")[1]
     if name != "README.md":
-        assert block == code_blocks("README.md", "python")[0]  # one loop, run once
+        assert code_blocks(name, "python") == code_blocks("README.md", "python")  # run once
         return
     exec(compile(block, name, "exec"), {})
     assert re.match(r"\d+\.\d+% ± \d+\.\d+%", capsys.readouterr().out)
     assert len(pd.read_csv(tmp_path / "answers.csv")) == 600 * 5 * 5
+
+
+def test_the_three_lines_of_the_readme_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_pictures(tmp_path / "support", 3, 3)
+    others = sorted(write_pictures(tmp_path / "other", 2, 2, seed=1, offset=20).rglob("*.png"))
+    monkeypatch.chdir(tmp_path)
+    for source, name in zip(others, ("x.jpg", "y.jpg", "fox1.jpg", "fox2.jpg"), strict=True):
+        source.rename(name)
+    names: dict[str, Any] = {}
+    exec(compile(code_blocks("README.md", "python")[0], "README.md", "exec"), names)
+    assert capsys.readouterr().out.split()[:5] == ["image", "label", "confidence", "runner_up", "margin"]
+    assert names["model"].counts == {"class00": 3, "class01": 3, "class02": 3, "fox": 2}
+    assert FewShot.load("pets").predict(["fox1.jpg"]) == ["fox"]
 
 
 def test_both_readmes_show_the_same_commands_and_pictures() -> None:

@@ -17,8 +17,8 @@ _WORDNET_ID = re.compile(r"n\d{8}")
 def classes_seen(backbone: str, class_names: Sequence[str]) -> tuple[SharedClasses, str]:
     """Compare the names of classes, and the WordNet ids in them, with those that an encoder was trained on.
 
-    Names are compared without case, and with spaces for underscores and hyphens. A class that the encoder knows under a name of
-    other words is not found, so the number is a lower bound.
+    Names are compared without case, without a number in front, and with spaces for underscores and hyphens. A class that the
+    encoder knows under a name of other words is not found, so the number is a lower bound.
 
     Args:
         backbone: the encoder's name; for a file in OpenAI's format nothing is known.
@@ -55,4 +55,4 @@ def pretraining_warning(data: str, backbone: str, class_names: Sequence[str]) ->
 
 
 def _plain(name: str) -> str:
-    return " ".join(re.split(r"[\s_-]+", name.casefold())).strip()
+    return " ".join(re.split(r"[\s_-]+", re.sub(r"^\d+[\s._-]+", "", name.casefold()))).strip()

@@ -155,9 +155,9 @@ def test_a_changed_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_classes_of_the_pretraining_are_told() -> None:
-    names = ["African_elephant", "n02123045", "tiger cat", "a-thing-nobody-photographed", "Goldfish"]
+    names = ["African_elephant", "n02123045", "tiger cat", "a-thing-nobody-photographed", "007.Goldfish"]
     seen, source = classes_seen(INSTALLED[0], names)
-    assert seen.names == ("African_elephant", "n02123045", "tiger cat", "Goldfish") and source == "ImageNet-1k"
+    assert seen.names == ("African_elephant", "n02123045", "tiger cat", "007.Goldfish") and source == "ImageNet-1k"
     text = pretraining_warning("DATA", INSTALLED[0], names)
     assert text is not None and "4 of 5 classes" in text and INSTALLED[0] in text
     assert pretraining_warning("DATA", INSTALLED[0], names[3:4]) is None
