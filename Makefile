@@ -2,6 +2,7 @@
 # make demo      draw pictures, train, predict, score (needs no download of weights or data)
 # make test      the test suite; make test-slow: the tests that take minutes or need FEWSHOT_DATA
 # make lint      ruff and mypy; make format: let ruff rewrite the code
+# make docs      the site, API pages from the docstrings, into site/; fails on any warning
 # make benchmarks   measure against other libraries (minutes)
 # make clean     remove .venv and every build output
 #
@@ -13,7 +14,7 @@ PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/installed
 CODE   := $(wildcard episodes fewshot experiments)
 
-.PHONY: install demo test test-slow lint format benchmarks clean
+.PHONY: install demo test test-slow lint format docs benchmarks clean
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -50,9 +51,12 @@ format: install
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+
 benchmarks: install
 	$(PY) -m experiments.benchmarks
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find episodes fewshot experiments tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

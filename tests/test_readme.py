@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 
 from fewshot import FewShot
+from fewshot.commands.cli import main
 from tests.conftest import write_pictures
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,6 +52,17 @@ def test_the_three_lines_of_the_readme_run(
     assert FewShot.load("pets").predict(["fox1.jpg"]) == ["fox"]
 
 
+def test_the_ten_minutes_of_the_documents_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pictures(tmp_path / "pictures", 8, 8)
+    monkeypatch.chdir(tmp_path)
+    (block,) = code_blocks("docs/index.md", "sh")
+    for line in block.splitlines():
+        words = shlex.split(line, comments=True)
+        assert words[0] == "fewshot" and main(words[1:]) == 0, line
+    assert (tmp_path / "report.html").is_file()
+    assert len(pd.read_csv("result.csv")) == len(pd.read_csv("tuned.csv")) == 20 * 3 * 3
+
+
 def test_both_readmes_show_the_same_commands_and_pictures() -> None:
     english, chinese = (code_blocks(name, "sh") for name in ("README.md", "README.zh-CN.md"))
     plain = [[re.sub(r"\s*#.*", "", block) for block in blocks] for blocks in (english, chinese)]
@@ -64,6 +77,6 @@ def test_both_readmes_show_the_same_commands_and_pictures() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for name in ("README.md", "README.zh-CN.md", "CONTRIBUTING.md"):
+    for name in ("README.md", "README.zh-CN.md", "CONTRIBUTING.md"):  # those of docs/ are looked at by `make docs`
         for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / name).read_text(encoding="utf-8")):
             assert target.startswith("http") or (ROOT / target).exists(), f"{name}: {target}"
