@@ -14,7 +14,7 @@ class Console:
     """Lines and bars go to standard error, so that standard output holds results alone."""
 
     def __init__(self, quiet: bool = False, stream: IO[str] | None = None) -> None:
-        """Set it up.
+        """Choose how much is said, and where.
 
         Args:
             quiet: say nothing but warnings.

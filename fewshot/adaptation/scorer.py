@@ -58,7 +58,7 @@ class AdaptedScorer:
         read: Callable[[Any], bytes] = read_bytes,
         on_task: Callable[[str, float], None] | None = None,
     ) -> None:
-        """Set it up.
+        """Copy the encoder, in two parts: what every task shares, and what each one tunes when it is scored.
 
         Args:
             encoder: on the device that computes.

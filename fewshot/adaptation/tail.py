@@ -30,7 +30,7 @@ class Tail:
     """
 
     def __init__(self, encoder: VisionEncoder, part: Part, last: int, precision: Precision = "auto") -> None:
-        """Set it up.
+        """Find the parameters that a task tunes.
 
         Args:
             encoder: on the device that computes.

@@ -42,7 +42,7 @@ class FeatureScorer:
         temperature: float = 1.0,
         device: str | torch.device = "cpu",
     ) -> None:
-        """Set it up.
+        """Take embeddings and classifier; where it can, prepare every row's unit vector once.
 
         Args:
             embeddings: of every row of the episodes' table.
@@ -144,7 +144,7 @@ class RowPrototypes:
     """`Prototype` over rows of stored features: normalised once for all episodes, and support summed as it is fetched."""
 
     def __init__(self, features: Tensor, scale: float) -> None:
-        """Set it up.
+        """Normalise every row once.
 
         Args:
             features: (n, D), all of them readable.

@@ -56,9 +56,9 @@ def usable_rows(embeddings: Tensor) -> Tensor:
 
 
 class _Callers:
-    """Keeps the threads that feed lanes to one core: they only copy, and helpers of theirs would wait at the lanes' expense.
+    """Keeps threads that feed batches to one core: they only copy, and helpers of theirs would take time from the encoding threads.
 
-    How many threads torch uses is of the process as well as of the thread, so lanes that overlap must not take each other's
+    How many threads torch uses is of the process as well as of the thread, so batches that overlap must not take each other's
     one for the usual number.
     """
 
@@ -66,7 +66,7 @@ class _Callers:
         self._lock, self._inside, self._usual = threading.Lock(), 0, 1
 
     def usual(self) -> int:
-        """How many threads torch uses where no lanes are open."""
+        """How many threads torch uses where no batches are running."""
         with self._lock:
             return self._usual if self._inside else torch.get_num_threads()
 
@@ -103,7 +103,7 @@ class FixedShapeBatches(Generic[Tag]):
         precision: Precision = "auto",
         smaller: Smaller | None = None,
     ) -> None:
-        """Set it up.
+        """Store what to run; threads start, and the encoder is copied, with the first full batch.
 
         Args:
             encoder: on the device that computes; a frozen copy is made when the first batch is full, so its weights of that moment
@@ -111,7 +111,7 @@ class FixedShapeBatches(Generic[Tag]):
             forward: (copy of the encoder, batch (B, ...)) -> (B, ...).
             sink: takes the tags of a batch and its results, on the CPU.
             size: B.
-            expected: how many values there may be: no more lanes are opened than there are batches.
+            expected: how many values there may be: no more threads are started than there are batches.
             precision: see `fewshot.device.resolve_precision`.
             smaller: allows smaller batches where memory is short, and is told of them: results are then not the same bits.
         """
@@ -120,7 +120,7 @@ class FixedShapeBatches(Generic[Tag]):
         self._precision = resolve_precision(precision, encoder.device)
         self._on_cpu = encoder.device.type == "cpu"
         self._threads = _CALLERS.usual()
-        self._lanes = max(1, min(self._threads, -(-expected // size))) if self._on_cpu else 1
+        self._workers = max(1, min(self._threads, -(-expected // size))) if self._on_cpu else 1
         self._pool: ThreadPoolExecutor | None = None
         self._copy: VisionEncoder | None = None
         self._running: deque[tuple[list[Tag], Tensor, Future[Tensor]]] = deque()
@@ -150,7 +150,7 @@ class FixedShapeBatches(Generic[Tag]):
                     _CALLERS.leave()
 
     def add(self, tag: Tag, value: Tensor) -> None:
-        """Take one value, copied; blocks while every lane is busy and has its next batch waiting."""
+        """Take one value, copied; blocks while every thread is busy and has its next batch waiting."""
         if self._batch is None:
             self._batch = self._free.pop() if self._free else self._buffer(value)
         self._batch[len(self._tags)] = value
@@ -166,8 +166,8 @@ class FixedShapeBatches(Generic[Tag]):
             return
         if self._pool is None or self._copy is None:
             self._copy = self._encoder.inference_copy(DTYPES[self._precision])
-            self._pool = ThreadPoolExecutor(self._lanes, "encode", initializer=self._enter_lane)
-        while len(self._running) > self._lanes:
+            self._pool = ThreadPoolExecutor(self._workers, "encode", initializer=self._enter_thread)
+        while len(self._running) > self._workers:
             self._deliver()
         self._running.append((self._tags, self._batch, self._pool.submit(self._run, self._copy, self._batch)))
         self._tags, self._batch = [], None
@@ -178,7 +178,7 @@ class FixedShapeBatches(Generic[Tag]):
         self._free.append(batch)
         self._sink(tags, result[: len(tags)])
 
-    def _enter_lane(self) -> None:
+    def _enter_thread(self) -> None:
         if self._on_cpu:
             torch.set_num_threads(1)  # of this thread
 

@@ -164,9 +164,9 @@ def _embed_view(
         expected=len(items),
         precision=precision,
         smaller=gathered.smaller,
-    ) as lanes:
+    ) as batches:
         for done, got in enumerate(_in_threads(reader, len(items), count), start=1):
-            gathered.take(got, lanes)
+            gathered.take(got, batches)
             if done % size == 0 or done == len(items):
                 progress(done, len(items))
     if cache is not None:
@@ -214,10 +214,10 @@ class _Gathered:
         self._cache, self._computed = cache, 0
         self._shrunk = False
 
-    def take(self, got: _Read, lanes: FixedShapeBatches[tuple[int, bytes]]) -> None:
+    def take(self, got: _Read, batches: FixedShapeBatches[tuple[int, bytes]]) -> None:
         """One picture: to the encoder if it is to be computed, else what is known of it."""
         if got.pixels is not None:
-            lanes.add((got.row, got.key), got.pixels)
+            batches.add((got.row, got.key), got.pixels)
         elif got.vector is not None:
             self._rows[got.row] = got.vector
         elif got.twin is not None:
@@ -288,7 +288,7 @@ class _Reader:
         self._first: dict[bytes, int] = {}  # digest -> row that stands for these bytes
 
     def __call__(self, rows: range) -> list[_Read]:
-        """What there is to know of some rows, in their order."""
+        """Read some rows: from memory, the cache or the file; in their order."""
         got: list[_Read] = []
         waiting: list[tuple[int, bytes | _Read, bytes]] = []
         held = 0

@@ -93,8 +93,8 @@ def hidden_like(encoder: VisionEncoder, n_frozen: int, precision: Precision) -> 
     def keep(tags: list[int], hidden: Tensor) -> None:
         found.append(hidden[0])
 
-    with FixedShapeBatches(encoder, _trunk(n_frozen), keep, size=1, expected=1, precision=precision) as lanes:
-        lanes.add(0, torch.zeros(3, size, size, dtype=torch.uint8))
+    with FixedShapeBatches(encoder, _trunk(n_frozen), keep, size=1, expected=1, precision=precision) as batches:
+        batches.add(0, torch.zeros(3, size, size, dtype=torch.uint8))
     return found[0]
 
 
@@ -166,10 +166,10 @@ class HiddenStates:
 
         with FixedShapeBatches(
             encoder, tail, keep, size=self.batch_size, expected=len(self), precision=precision
-        ) as lanes:
+        ) as batches:
             for row in range(len(self)):
                 if row not in self.problems:
-                    lanes.add(row, self._read(row * self.views))
+                    batches.add(row, self._read(row * self.views))
         readable[list(problems)] = False
         return Embeddings(features, readable, problems, len(self) - len(self.problems))
 
@@ -302,13 +302,15 @@ def _fill(
     board = ReadingBoard(workers)
     with (
         board.naming_deaths(source.items),
-        FixedShapeBatches(encoder, _trunk(n_frozen), keep, size=size, expected=expected, precision=precision) as lanes,
+        FixedShapeBatches(
+            encoder, _trunk(n_frozen), keep, size=size, expected=expected, precision=precision
+        ) as batches,
     ):
         for done, (row, pictures, problem) in enumerate(_loaded(source, workers, board), start=1):
             if problem is not None:
                 problems[row] = problem
             for view in range(0 if pictures is None else key.views):
-                lanes.add(row * key.views + view, pictures[view])
+                batches.add(row * key.views + view, pictures[view])
             if progress is not None:
                 progress(done, key.n_pictures)
     mapped.flush()

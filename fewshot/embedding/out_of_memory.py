@@ -29,7 +29,7 @@ class Pieces:
     """
 
     def __init__(self, size: int, smaller: Smaller | None) -> None:
-        """Set it up.
+        """Begin with whole batches.
 
         Args:
             size: B.
@@ -62,6 +62,6 @@ class Pieces:
             ) from error
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        if self._size == size:  # another lane may have been quicker
+        if self._size == size:  # another thread may have been quicker
             self._smaller(size // 2)
             self._size = size // 2

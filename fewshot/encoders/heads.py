@@ -11,7 +11,7 @@ class ResidualClassifier(nn.Module):
     """fc2(z + dropout(relu(fc1(z)))): two fully connected layers with a residual connection, D -> D -> C."""
 
     def __init__(self, embed_dim: int, n_classes: int, dropout: float = 0.1) -> None:
-        """Set it up.
+        """Make both layers, with torch's initial weights.
 
         Args:
             embed_dim: D.

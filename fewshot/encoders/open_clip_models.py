@@ -32,7 +32,7 @@ class OpenClipEncoder(VisionEncoder):
     """The visual tower of an open_clip model, a `VisionTransformer` or `ModifiedResNet` of that library, run by its own modules."""
 
     def __init__(self, visual: nn.Module, name: str, *, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Set it up.
+        """Wrap the visual side of an open_clip model and find its blocks.
 
         Args:
             visual: used as it is, in float32.

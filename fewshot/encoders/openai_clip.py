@@ -25,7 +25,7 @@ class ClipViT(VisionEncoder):
     """
 
     def __init__(self, visual: nn.Module, name: str) -> None:
-        """Set it up.
+        """Wrap CLIP's vision transformer and find its blocks.
 
         Args:
             visual: a `clip.model.VisionTransformer`; it is used as it is, in float32.
@@ -142,7 +142,7 @@ class ClipResNet(VisionEncoder):
     """A CLIP ResNet; blocks are its residual bottlenecks in order, hidden states are (B, channels, H, W)."""
 
     def __init__(self, visual: nn.Module, name: str) -> None:
-        """Set it up.
+        """Wrap CLIP's ResNet and find its blocks.
 
         Args:
             visual: a `clip.model.ModifiedResNet`; it is used as it is, in float32.

@@ -17,7 +17,7 @@ class PackedLinear(nn.Module):
     """What `F.linear` gives with these weights, for bfloat16 inputs on a CPU; no gradient."""
 
     def __init__(self, weight: Tensor, bias: Tensor, rows: int) -> None:
-        """Set it up.
+        """Reorder the weights once.
 
         Args:
             weight: (out, in) bfloat16.

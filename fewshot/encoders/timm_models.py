@@ -43,7 +43,7 @@ class TimmEncoder(VisionEncoder):
         embed_dim: int,
         after: nn.Module | None = None,
     ) -> None:
-        """Set it up.
+        """Wrap a timm model and find its blocks.
 
         Args:
             trunk: the timm model, used as it is, in float32.

@@ -39,7 +39,7 @@ class PictureSource:
         seed: int = 0,
         read: Callable[[Any], bytes] = read_bytes,
     ) -> None:
-        """Set it up.
+        """Store what is read and how it is augmented; nothing is opened yet.
 
         Args:
             items: those of the table.

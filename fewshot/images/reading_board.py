@@ -19,7 +19,7 @@ class ReadingBoard:
     """A row a process, in memory that all share: its number, and the table's row that it reads."""
 
     def __init__(self, workers: int) -> None:
-        """Set it up.
+        """Make room in shared memory for a line of each process.
 
         Args:
             workers: loading processes; 0 loads in the caller's, whose death leaves nobody to tell.

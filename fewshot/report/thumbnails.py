@@ -27,7 +27,7 @@ class Thumbnails:
     """
 
     def __init__(self, items: Sequence[Any], budget: int) -> None:
-        """Set it up.
+        """Store what there is to show, and how many bytes it may take.
 
         Args:
             items: what the rows of a table stand for.

@@ -1,4 +1,4 @@
-"""One process or many: what lightning-fabric is told, and who reports."""
+"""How lightning-fabric is set up for one process or many, in the precision that was asked for; `training.run` calls it."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class HiddenStateCache:
     def __init__(
         self, config: TrainConfig, encoder: VisionEncoder, workers: int, folder: Path, console: Console
     ) -> None:
-        """Set it up.
+        """Find the folder; nothing is computed yet.
 
         Args:
             config: of the run.

@@ -119,7 +119,7 @@ class EpisodeLoader:
         read: Callable[[Any], bytes] = read_bytes,
         source: Source | None = None,
     ) -> None:
-        """Set it up.
+        """Plan the pictures of every step; the loading processes start with the first.
 
         Args:
             sampler: its length is the number of episodes; steps are len(sampler) // episodes_per_step.

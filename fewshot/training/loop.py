@@ -21,9 +21,17 @@ from fewshot.training.selection import Selection, set_weights
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How a run ended: where it is, validation accuracy of the untouched and the kept encoder, and what decided.
+    """What a finished run came to. Accuracies are shares, measured on validation episodes.
 
-    `unreadable` says which pictures were passed over, and why.
+    Attributes:
+        path: its folder.
+        untouched_accuracy: of the encoder before tuning.
+        accuracy: of the encoder that was kept.
+        ci95: half the width of its 95 % interval.
+        alpha: the share of the tuned weights in the kept ones; 0 keeps the untouched encoder.
+        best_epoch: the epoch whose weights were mixed.
+        difference: kept less untouched, on the same fresh episodes.
+        unreadable: path -> problem, of the pictures that were passed over.
     """
 
     path: Path

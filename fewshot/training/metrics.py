@@ -37,7 +37,7 @@ class Metrics:
     """The rows of a run, kept in step with its metrics.csv and, where TensorBoard is installed, its event files."""
 
     def __init__(self, folder: Path, rows: list[Row] | None = None) -> None:
-        """Set it up.
+        """Open metrics.csv, with the rows of an earlier part of the run.
 
         Args:
             folder: of the run.

@@ -40,7 +40,7 @@ class EpisodicModel(nn.Module):
         label_smoothing: float = 0.0,
         seed: int = 0,
     ) -> None:
-        """Set it up.
+        """Join the encoder with the learned scale and the residual classifier, drawn from the seed.
 
         Args:
             encoder: its unfrozen part is trained.

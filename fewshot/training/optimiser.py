@@ -60,7 +60,7 @@ class Schedule:
     """
 
     def __init__(self, steps: int, warmup: float, head_warmup: float) -> None:
-        """Set it up.
+        """Fix the shape of the schedule: warm-up, then a cosine.
 
         Args:
             steps: in the whole run.

@@ -86,7 +86,7 @@ class Validation:
     """
 
     def __init__(self, table: ImageTable, config: TrainConfig, workers: int, cache: EmbeddingCache | None) -> None:
-        """Set it up.
+        """Choose the pictures and the kind of episodes, the same for the whole run.
 
         Args:
             table: validation classes.
