@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fewshot.classifiers import maths
 from fewshot.classifiers.logistic import Logistic
+from fewshot.classifiers.prototype import Prototype, shots_weight
 from fewshot.classifiers.tasks import TaskBatch
 from fewshot.registry import CLASSIFIERS
 
@@ -45,6 +46,9 @@ class Auto:
         cosines = maths.cosines(asked.query, centres)
         n_query = tasks.query.shape[1]
         of_prototype, of_logistic = (scores[:, :n_query] * _weight(scores[:, n_query:]) for scores in (cosines, logits))
+        if tasks.unequal_shots:
+            # Twice the prototype's exponent: here it is half of the score, and the other half knows nothing of shots.
+            of_prototype = of_prototype * shots_weight(tasks, 2 * Prototype.shots_exponent).unsqueeze(1)
         return maths.log_probabilities(self.scale * (of_prototype + of_logistic) / 2)
 
 

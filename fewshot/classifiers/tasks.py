@@ -80,6 +80,12 @@ class TaskBatch:
         return self.membership.sum(1)
 
     @property
+    def unequal_shots(self) -> bool:
+        """Whether classes of some task have different numbers of support pictures."""
+        shots = self.shots
+        return bool((shots != shots[:, :1]).any())
+
+    @property
     def class_means(self) -> Tensor:
         """(T, N, D) plain mean of each class's support features."""
         return maths.weighted_means(self.membership, self.support)

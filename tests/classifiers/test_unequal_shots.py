@@ -1,0 +1,70 @@
+"""Classes of one and of many pictures in one task: fair to both, and where shots are equal nothing changes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from fewshot.classifiers.auto import Auto
+from fewshot.classifiers.prototype import Prototype, shots_weight
+from fewshot.classifiers.tasks import TaskBatch
+
+SHOTS = (1, 2, 5, 10, 10)
+
+
+def simulated(shots: tuple[int, ...], n_tasks: int = 200, width: int = 64) -> tuple[TaskBatch, torch.Tensor]:
+    """Classes are directions about a common one, pictures scatter about their class: and the truth (T, Q)."""
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*size: int) -> torch.Tensor:
+        return torch.randn(*size, generator=generator, dtype=torch.float64)
+
+    ways = len(shots)
+    centres = 4 * normal(n_tasks, 1, width) / width**0.5 + 0.6 * normal(n_tasks, ways, width)
+    labels = torch.arange(ways).repeat_interleave(torch.tensor(shots)).expand(n_tasks, -1)
+    truth = torch.arange(ways).repeat_interleave(8).expand(n_tasks, -1)
+    support = centres.gather(1, labels.unsqueeze(-1).expand(-1, -1, width)) + normal(*labels.shape, width)
+    query = centres.gather(1, truth.unsqueeze(-1).expand(-1, -1, width)) + normal(*truth.shape, width)
+    return TaskBatch(support, labels, query, torch.ones(truth.shape, dtype=torch.bool), ways), truth
+
+
+def test_the_weight_is_the_formula_s() -> None:
+    tasks, _ = simulated(SHOTS, n_tasks=3)
+    found = shots_weight(tasks, 0.4)
+    for task in range(3):
+        support = tasks.support[task].numpy() / np.linalg.norm(tasks.support[task].numpy(), axis=1, keepdims=True)
+        labels = tasks.support_labels[task].numpy()
+        pairs = [
+            float(support[i] @ support[j])
+            for i in range(len(labels))
+            for j in range(len(labels))
+            if i != j and labels[i] == labels[j]
+        ]
+        within = np.mean(pairs)
+        factor = np.array([((within + (1 - within) / shots) / within) ** 0.4 for shots in SHOTS])
+        np.testing.assert_allclose(found[task].numpy(), factor / factor.max(), rtol=1e-9)
+
+
+@pytest.mark.parametrize("classifier", [Prototype(), Auto()], ids=lambda each: type(each).__name__)
+def test_a_class_of_one_picture_is_found_more_often(classifier: Prototype | Auto) -> None:
+    tasks, truth = simulated(SHOTS)
+    right = (classifier(tasks).argmax(-1) == truth).float()
+    before = (Prototype(shots_exponent=0)(tasks).argmax(-1) == truth).float()
+    of_one = truth == 0
+    assert before[of_one].mean() < before[truth == 4].mean() - 0.2  # the simulation can fail
+    assert right.mean() > before.mean() + 0.01
+    assert right[of_one].mean() > before[of_one].mean() + 0.02
+
+
+def test_equal_shots_change_no_bit() -> None:
+    for shots in ((1, 1, 1), (5, 5, 5, 5)):
+        tasks, _ = simulated(shots, n_tasks=20)
+        assert torch.equal(shots_weight(tasks, 0.4), torch.ones(20, len(shots), dtype=torch.float64))
+        assert torch.equal(Prototype()(tasks), Prototype(shots_exponent=0)(tasks))
+    # One task of unequal shots in a batch leaves the others as they are.
+    tasks, _ = simulated((3, 3), n_tasks=2)
+    labels = tasks.support_labels.clone()
+    labels[1, 0] = -1
+    mixed = TaskBatch(tasks.support, labels, tasks.query, tasks.query_mask, 2)
+    assert torch.equal(Prototype()(mixed)[0], Prototype()(tasks)[0])
