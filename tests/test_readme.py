@@ -77,6 +77,11 @@ def test_both_readmes_show_the_same_commands_and_pictures() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for name in ("README.md", "README.zh-CN.md", "CONTRIBUTING.md"):  # those of docs/ are looked at by `make docs`
+    for name in (
+        "README.md",
+        "README.zh-CN.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+    ):  # those of docs/ are looked at by `make docs`
         for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / name).read_text(encoding="utf-8")):
             assert target.startswith("http") or (ROOT / target).exists(), f"{name}: {target}"
