@@ -55,6 +55,7 @@ def examine() -> dict[str, Any]:
     from fewshot.device import resolve_device, resolve_precision
     from fewshot.embedding.cache import EmbeddingCache
     from fewshot.encoders import present_backbones
+    from fewshot.encoders.download import model_urls
     from fewshot.images.jpeg_gpu import gpu_decoder
     from fewshot.version import __version__
 
@@ -71,7 +72,7 @@ def examine() -> dict[str, Any]:
         "jpegs": "decoded by the GPU" if gpu_decoder(device, 224) else "decoded by the processor",
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()} cores",
         "weights": ", ".join(found)
-        + ("" if len(found) > 1 else "  (OpenAI's: fewshot download --model_name ViT-B/32)"),
+        + ("" if model_urls().keys() & set(found) else "  (OpenAI's: fewshot download --model_name ViT-B/32)"),
         "cache": f"{info.path}: {info.entries} embeddings, {info.bytes / 2**20:.1f} MiB",
     }
 
