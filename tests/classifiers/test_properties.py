@@ -4,6 +4,7 @@ command-line names.
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Iterator
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from episodes.errors import DataError
 from fewshot.classifiers import CLASSIFIER_NAMES, TRANSDUCTIVE, build_classifier
 from fewshot.classifiers.balance import ImbalanceWarning
+from fewshot.classifiers.gda import GaussianDiscriminant
 from fewshot.classifiers.tasks import TaskBatch
 
 INDUCTIVE_NAMES = tuple(name for name in CLASSIFIER_NAMES if name not in TRANSDUCTIVE)
@@ -242,6 +244,9 @@ def test_all_pictures_alike_is_a_tie_and_the_first_class_wins(
     support = torch.full((1, labels.shape[1], width), value)
     query, mask = torch.full((1, 7, width), value), torch.ones(1, 7, dtype=torch.bool)
     text = torch.ones(1, 4, width)
+    if isinstance(classifier, GaussianDiscriminant):
+        # What it adds for few shots is by the training classes' spread, though these pictures have none.
+        classifier = dataclasses.replace(classifier, shots_correction=0)
     answer = classifier(TaskBatch(support, labels, query, mask, 4, text))
     torch.testing.assert_close(answer, torch.full((1, 7, 4), 0.25).log(), atol=1e-5, rtol=0)
     assert bool((answer.argmax(-1) == 0).all())

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from fewshot.classifiers.auto import Auto
+from fewshot.classifiers.base import class_statistics
+from fewshot.classifiers.gda import GaussianDiscriminant
 from fewshot.classifiers.prototype import Prototype, shots_weight
 from fewshot.classifiers.tasks import TaskBatch
 
@@ -55,6 +57,37 @@ def test_a_class_of_one_picture_is_found_more_often(classifier: Prototype | Auto
     assert before[of_one].mean() < before[truth == 4].mean() - 0.2  # the simulation can fail
     assert right.mean() > before.mean() + 0.01
     assert right[of_one].mean() > before[of_one].mean() + 0.02
+
+
+def test_gda_gives_back_what_few_pictures_cost() -> None:
+    """Log-densities one by one, with the trace of the precision times the covariance over twice the shots."""
+    tasks, truth = simulated(SHOTS, n_tasks=60, width=16)
+    generator = torch.Generator().manual_seed(1)
+    pictures = torch.randn(400, 16, generator=generator, dtype=torch.float64)
+    statistics = class_statistics(pictures, torch.arange(400) % 4)
+    ours = GaussianDiscriminant(statistics, shots_correction=0.5)
+    precision = ours.precision.numpy()
+    excess = np.trace(precision @ statistics.covariance.double().numpy())
+    for task in range(3):
+        support, labels = tasks.support[task].numpy(), tasks.support_labels[task].numpy()
+        means = [support[labels == label].mean(0) for label in range(5)]
+        scores = np.array(
+            [
+                [
+                    -0.5 * (q - m) @ precision @ (q - m) + 0.5 * excess / (2 * k)
+                    for m, k in zip(means, SHOTS, strict=True)
+                ]
+                for q in tasks.query[task].numpy()
+            ]
+        )
+        expected = torch.from_numpy(0.1 * scores).log_softmax(-1).float()
+        torch.testing.assert_close(ours(tasks)[task], expected, atol=1e-5, rtol=1e-5)
+    plain = GaussianDiscriminant(statistics, shots_correction=0)
+    right, before = ((each(tasks).argmax(-1) == truth).float() for each in (ours, plain))
+    of_one = truth == 0
+    assert right[of_one].mean() > before[of_one].mean() + 0.02 and right.mean() > before.mean()
+    equal, _ = simulated((3, 3, 3), n_tasks=5, width=16)
+    assert torch.equal(ours(equal), plain(equal))
 
 
 def test_equal_shots_change_no_bit() -> None:
