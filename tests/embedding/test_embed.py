@@ -166,7 +166,7 @@ def test_large_files_are_decoded_before_many_are_held(encoder: VisionEncoder) ->
     assert found.computed == 150 and 1 <= Watched.most <= 4
 
 
-def test_lanes_that_overlap_leave_the_usual_number_of_threads(encoder: VisionEncoder) -> None:
+def test_batches_that_overlap_leave_the_usual_number_of_threads(encoder: VisionEncoder) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
@@ -175,7 +175,7 @@ def test_lanes_that_overlap_leave_the_usual_number_of_threads(encoder: VisionEnc
         with FixedShapeBatches(encoder, embed_pictures, lambda _, v: kept.append(v), size=2, expected=9) as outer:
             outer.add(0, picture)
             inner = FixedShapeBatches(encoder, embed_pictures, lambda _, v: kept.append(v), size=2, expected=9)
-            assert inner._lanes == outer._lanes == 3
+            assert inner._workers == outer._workers == 3
             with ThreadPoolExecutor(1) as pool:  # begun inside, ended outside
                 pool.submit(inner.__enter__).result()
                 pool.submit(inner.add, 0, picture).result()
