@@ -1,8 +1,9 @@
-"""`python -m experiments list | run NAME | report DIR`: ablations of the training, from the checkout."""
+"""`python -m experiments list | run NAME | report DIR | claims`: ablations of the training and the page of claims, from the checkout."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -38,11 +39,27 @@ class Report:
     """Where they are."""
 
 
-def main() -> int:
-    """Parse and run one of the three."""
-    command = tyro.cli(List | Run | Report, prog="python -m experiments", use_underscores=True)
+@dataclass(frozen=True)
+class Claims:
+    """Measure what the program claims against the truth, and write docs/claims.md."""
+
+    data: Path
+    """Folder that holds the image sets as class folders: tin, omniglot, grocery, pacs."""
+    only: tuple[str, ...] = ()
+    """Claims (modules of experiments/claims) to measure anew, while the other sections stay as they are; all by default."""
+    page: Path = Path("docs/claims.md")
+    """Where the page goes."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse and run one of them."""
+    command = tyro.cli(List | Run | Report | Claims, prog="python -m experiments", use_underscores=True, args=arguments)
     try:
-        if isinstance(command, Run):
+        if isinstance(command, Claims):
+            from experiments.claims.runner import measure_claims
+
+            measure_claims(command.data, only=command.only, page=command.page)
+        elif isinstance(command, Run):
             from experiments.runner import run_ablation
             from experiments.tables import collect, to_markdown
             from fewshot.console import Console

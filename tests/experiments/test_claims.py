@@ -1,0 +1,77 @@
+"""The page of claims: what a figure's bar says of it, and that the page keeps what is not measured anew."""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from episodes.errors import UsageError
+from experiments.claims.base import Claim, Data, Row
+from experiments.claims.page import section, sections_of
+from experiments.claims.runner import claims, measure_claims
+
+
+def claim(name: str, *rows: Row) -> Claim:
+    made = types.SimpleNamespace(NAME=name, CLAIM=f"{name} is what is claimed.", measure=None, calls=0)
+
+    def measure(data: Data) -> Iterable[Row]:
+        made.calls += 1
+        yield from rows
+
+    made.measure = measure
+    return made  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("measured", "low", "high", "missed"),
+    [(95, 92, 98, 0), (92, 92, 98, 0), (91, 92, 98, 1), (99.5, 92, 98, 1.5), (-4, -3, 3, 1), (7, -math.inf, 5, 2)],
+)
+def test_a_row_says_itself_whether_it_passed(measured: float, low: float, high: float, missed: float) -> None:
+    row = Row("coverage", "a simulation", measured, low=low, high=high)
+    assert row.has_bar and row.missed_by == pytest.approx(missed) and row.passed == (missed == 0)
+
+
+def test_what_could_not_be_measured_has_not_passed() -> None:
+    assert not Row("x", "y", math.nan, low=0).passed
+    assert not Row("x", "y", 3.0).has_bar
+
+
+def test_the_page_tells_missed_bars_first(tmp_path: Path) -> None:
+    good = claim("Good", Row("coverage", "tin novel", 95.04, ci95=1.2, nominal=95, low=92, high=98))
+    bad = claim("Bad", Row("bias", "grocery", -4.26, low=-3, high=3, unit="points"), Row("told", "pacs", 3))
+    page = tmp_path / "docs" / "claims.md"
+    text = measure_claims(tmp_path, page=page, known={"a": good, "b": bad}, say=lambda line: None)
+    assert page.read_text() == text
+    head, _, rest = text.partition("## Good")
+    assert "- Bad: bias, grocery: -4.3 (bar -3.0 to +3.0), **missed** by 1.3 points" in head and "Good" not in head
+    assert "| coverage | tin novel | 95.0 % | 95.0 % ± 1.2 | 92.0 % to 98.0 % | passed |" in rest
+    assert "| told | pacs |  | 3.0 % |  |  |" in rest
+
+
+def test_a_claim_measured_anew_leaves_the_others_as_they_are(tmp_path: Path) -> None:
+    page = tmp_path / "claims.md"
+    first, second = claim("First", Row("x", "y", 1, high=0)), claim("Second", Row("x", "y", 2))
+    known = {"one": first, "two": second}
+    before = sections_of(measure_claims(tmp_path, page=page, known=known, say=lambda line: None))
+    known["two"] = claim("Second", Row("x", "y", 5))
+    after = sections_of(measure_claims(tmp_path, only=("two",), page=page, known=known, say=lambda line: None))
+    assert list(after) == ["First", "Second"] and after["First"] == before["First"]
+    assert "5.0 %" in after["Second"] and "- First: x, y" in page.read_text()
+    with pytest.raises(UsageError, match="no claim is called three; there are one, two"):
+        measure_claims(tmp_path, only=("three",), page=page, known=known)
+
+
+def test_a_section_reads_back() -> None:
+    text = section("A claim.", [Row("x", "y", 1)], 12)
+    assert sections_of(f"# Head\n\n## Bars missed\n\nNone.\n\n## A\n\n{text}\n") == {"A": text}
+
+
+def test_every_claim_of_the_package_can_be_told_apart() -> None:
+    known = claims()
+    assert len({each.NAME for each in known.values()}) == len(known)
+    for each in known.values():
+        assert each.CLAIM.strip() and callable(each.measure) and "\n" not in each.NAME
