@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from fewshot.encoders.heads import ResidualClassifier as ResidualClassifier
     from fewshot.images.augmentation import Augmentation as Augmentation
     from fewshot.images.transform import normalise as normalise
+    from fewshot.losses import class_loss as class_loss
+    from fewshot.losses import prototypical_logits as prototypical_logits
+    from fewshot.losses import prototypical_loss as prototypical_loss
     from fewshot.model import FewShot as FewShot
     from fewshot.model import ImageEmbedder as ImageEmbedder
     from fewshot.training import TrainConfig as TrainConfig
     from fewshot.training import train as train
     from fewshot.training.loader import EpisodeLoader as EpisodeLoader
     from fewshot.training.loader import EpisodeTensors as EpisodeTensors
-    from fewshot.training.losses import class_loss as class_loss
-    from fewshot.training.losses import prototypical_logits as prototypical_logits
-    from fewshot.training.losses import prototypical_loss as prototypical_loss
 
 
 _HOME = {
@@ -47,9 +47,9 @@ _HOME = {
     "normalise": "fewshot.images.transform",
     "EpisodeLoader": "fewshot.training.loader",
     "EpisodeTensors": "fewshot.training.loader",
-    "class_loss": "fewshot.training.losses",
-    "prototypical_loss": "fewshot.training.losses",
-    "prototypical_logits": "fewshot.training.losses",
+    "class_loss": "fewshot.losses",
+    "prototypical_loss": "fewshot.losses",
+    "prototypical_logits": "fewshot.losses",
     "FeatureScorer": "fewshot.classifiers.scoring",
     "TrainConfig": "fewshot.training",
     "load_checkpoint": "fewshot.checkpoint",

@@ -22,7 +22,7 @@ from fewshot.adaptation.base import Classify, SupportViews, Tuned
 from fewshot.adaptation.tail import Part, Tail
 from fewshot.device import Precision
 from fewshot.encoders.base import VisionEncoder
-from fewshot.training.losses import prototypical_loss
+from fewshot.losses import prototypical_loss
 
 _SHARPNESS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)  # inverse temperatures
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from fewshot.encoders.base import VisionEncoder
 from fewshot.encoders.heads import ResidualClassifier
 from fewshot.images.transform import normalise
-from fewshot.training.losses import class_loss, prototypical_logits
+from fewshot.losses import class_loss, prototypical_logits
 
 INITIAL_SCALE = 10.0
 

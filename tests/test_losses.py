@@ -10,7 +10,7 @@ from sklearn.metrics import log_loss
 from torch import Tensor
 
 from fewshot.encoders.heads import ResidualClassifier
-from fewshot.training.losses import class_loss, nca_loss, prototypes, prototypical_logits, prototypical_loss
+from fewshot.losses import class_loss, nca_loss, prototypes, prototypical_logits, prototypical_loss
 
 
 def episode(tasks: int = 3, ways: int = 4, shots: int = 2, queries: int = 3, width: int = 8) -> tuple[Tensor, ...]:
