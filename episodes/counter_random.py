@@ -143,7 +143,7 @@ def _halves(words: UInt64Array) -> UInt64Array:
 
 
 def _left_behind(picks: Int64Array, row: Int64Array, step: Int64Array) -> Int64Array:
-    """What lay at place ``step`` when that step came, which the swap then left at the place that it picked."""
+    """The value at place ``step`` before its swap, which the swap moved to the place that it picked."""
     steps = np.arange(picks.shape[1])
     lay = step.copy()
     looking = np.arange(len(row))

@@ -11,13 +11,15 @@ from typing import Annotated, Any, Literal
 from episodes.errors import UsageError
 from episodes.ranges import parse_range, upper
 from fewshot.images.augmentation import Augmentation
-from fewshot.limits import Count, CountOrRange, EmbedViews, Seed, Share, Within, Workers, check
+from fewshot.limits import Count, CountOrRange, EmbedViews, Share, Within, Workers
+from fewshot.options import ComputeOptions, own_fields_first
 
 Rate = Annotated[float, Within(0, 100)]
 
 
+@own_fields_first
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(ComputeOptions):
     """Everything that a training run depends on; the defaults are the original design's."""
 
     train_data: Path
@@ -94,22 +96,12 @@ class TrainConfig:
     """Class folders lie deeper: train_data/<group>/<class>/<picture>."""
     min_images: Count = 1
     """Leave out classes with fewer pictures."""
-    seed: Seed = 0
-    """Every random choice follows from it."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, ..."""
-    precision: Literal["auto", "32", "bf16", "16"] = "auto"
-    """Arithmetic of the encoder: bfloat16 where the hardware has it."""
     workers: Workers | None = None
     """Processes that load pictures; by default as many as cores, at most 8."""
     no_cache: bool = False
     """Neither read nor write the cache of embeddings."""
     strict: bool = False
     """Refuse where pictures cannot be read or folders share classes or pictures."""
-    quiet: bool = False
-    """Print only the result."""
-    json: bool = False
-    """Print one machine-readable document and nothing else."""
 
     def __post_init__(self) -> None:
         """Check every setting before anything is read.
@@ -117,7 +109,7 @@ class TrainConfig:
         Raises:
             UsageError: A setting outside what makes sense, named with its value and what is allowed.
         """
-        check(self)
+        super().__post_init__()
         if self.trunk_cache == "on" and (self.views is None or self.unfreeze_blocks == "all"):
             why = (
                 "--views: without it every picture looks new each time"

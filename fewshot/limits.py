@@ -1,4 +1,4 @@
-"""What a setting may be, said once beside its type: ``epochs: Annotated[int, Within(1, 100_000)]``.
+"""Limits of settings, written once beside their types: ``epochs: Annotated[int, Within(1, 100_000)]``.
 
 One check reads types and limits of a dataclass. It serves options from the command line, settings that a library user builds, and
 what a ``config.json`` says, so that nonsense ends in one sentence wherever it comes from. It needs no torch.
@@ -125,7 +125,7 @@ def problem_with(value: Any, hint: Any, name: str) -> str | None:
 
 
 def _problem_with_any(value: Any, kinds: Sequence[Any], limits: Sequence[Within], name: str) -> str | None:
-    """Of a union: a value that fits one of its kinds is fine, if it keeps the union's limits."""
+    """Check a value against a union: it must fit one of the types, and keep the union's limits."""
     problems = [problem_with(value, kind, name) for kind in kinds]
     if None in problems:
         return None if value is None else _beyond(value, limits, name)
@@ -138,7 +138,7 @@ def _problem_with_any(value: Any, kinds: Sequence[Any], limits: Sequence[Within]
 
 
 def _problem_with_fields(value: Any, kind: type[Any], name: str) -> str | None:
-    """Of a dataclass: an instance, or a dictionary of its fields; a field that has a default may be missing."""
+    """Check a dataclass, given as an instance or as a dictionary of its fields; fields with defaults may be missing."""
     if isinstance(value, kind):
         value = {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}
     if not isinstance(value, Mapping):
@@ -198,7 +198,7 @@ def _elements(value: Any, origin: Any, arguments: tuple[Any, ...]) -> list[tuple
 
 
 def _beyond(value: Any, limits: Sequence[Within], name: str) -> str | None:
-    """Of a number, or of a range of whole numbers in words: what is wrong with its size."""
+    """Say what is wrong with the size of a number, or of the ends of a range such as "5-20"."""
     if not limits:
         return None
     try:

@@ -275,7 +275,7 @@ class FewShot:
         return f"<FewShot of {self._source.backbone} ({kind}), {self._named}: {classes + more or 'nothing fitted'}>"
 
     def _statistics(self) -> Any:
-        """Of the training classes, for classifiers that need them; None where there are none."""
+        """Statistics of the training classes, for classifiers that need them; None if there are none."""
         checkpoint = self._source.checkpoint
         return checkpoint.statistics if checkpoint is not None else shipped_statistics(self._source.backbone)
 

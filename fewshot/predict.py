@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """The named pictures, and what stood in the way.
+    """The answers to every query picture, and what could not be read.
 
     Attributes:
         table: every picture of the tasks.
@@ -49,13 +49,13 @@ class Prediction:
 
     @property
     def unreadable(self) -> dict[str, str]:
-        """Path (printable) -> what was wrong, of every picture that could not be read."""
+        """Unreadable pictures: printable path -> why."""
         paths = [display_name(path) for path in self.table.paths(self.embeddings.problems)]
         return dict(zip(paths, self.embeddings.problems.values(), strict=True))
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """What is wrong with tasks as tasks, a sentence each."""
+        """One sentence for each task that is broken as a task."""
         return self.table.passed_over.faults
 
     @property

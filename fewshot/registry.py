@@ -58,10 +58,10 @@ class Entry(NamedTuple):  # a dataclass would make `fewshot --help` import half 
 
 
 class Registry:
-    """What of one kind there is: in a folder of this package, in other packages, and added at run time."""
+    """All things of one kind: those in a folder of this package, in other packages, and added at run time."""
 
     def __init__(self, variable: str, folder: str, group: str | None = None) -> None:
-        """Store where to look.
+        """Remember the folder and the entry-point group to look in.
 
         Args:
             variable: the name that this registry has here; decorators are found by it.

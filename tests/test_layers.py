@@ -164,7 +164,7 @@ lazy = import_module(".counter_random", __name__)
 
 # The floors of fewshot, from the ground up: a module may import from its own room and from the floors below it.
 FLOORS = (
-    ("version", "console", "device", "distributed", "tensors", "registry", "limits", "losses"),
+    ("version", "console", "device", "distributed", "tensors", "registry", "limits", "options", "losses"),
     ("images",),
     ("config",),
     ("encoders",),

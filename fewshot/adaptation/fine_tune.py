@@ -108,7 +108,7 @@ def _calibrated_loss(log_probabilities: Tensor, labels: Tensor) -> float:
 
 @dataclass(frozen=True, eq=False)
 class _Trial:
-    """What is tuned on, and what is held out: (H, ...) hidden states and their (H,) labels."""
+    """One split of the support set: hidden states and labels to tune on, and (H, ...) and (H,) held out."""
 
     support: SupportViews
     held_out: Tensor

@@ -73,7 +73,7 @@ class Tail:
 
 
 def padded(part: Tensor) -> Tensor:
-    """(n, ...) with n <= BATCH -> (BATCH, ...), zeros behind."""
+    """Pad (n, ...) with zeros to (BATCH, ...); n is at most BATCH."""
     return torch.cat([part, part.new_zeros(BATCH - len(part), *part.shape[1:])])
 
 

@@ -53,7 +53,7 @@ class Auto:
 
 
 def _weight(scores: Tensor) -> Tensor:
-    """(T, 1, 1) one over how much higher centres (T, N, N) score for their own class than for the others, on average.
+    """(T, 1, 1) inverse of the mean gap between the score of a class centre for its own class and for the others, from scores (T, N, N).
 
     Zero where that is no more than rounding: there the classes look the same.
     """

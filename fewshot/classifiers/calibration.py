@@ -52,7 +52,7 @@ def stack_log_probabilities(
 
 
 def describe(known: Mapping[str, Any]) -> str:
-    """What a checkpoint knows of one classifier's calibration, in words."""
+    """One classifier's calibration, as a checkpoint stores it, in a sentence."""
     before, after = 100 * known["ece_before"], 100 * known["ece_after"]
     return (
         f"expected calibration error {before:.1f} % as it is, {after:.1f} % with temperature {known['temperature']:.2f}"

@@ -108,7 +108,7 @@ class TaskBatch:
         return made
 
     def no_answers(self) -> Tensor:
-        """(T, 0, N) what there is to say of tasks without queries, for formulas that need some."""
+        """Empty (T, 0, N) scores, for formulas that fail on tasks without queries."""
         return self.query.new_zeros((len(self.query), 0, self.n_way), dtype=torch.float32)
 
     def with_queries(self, query: Tensor) -> TaskBatch:

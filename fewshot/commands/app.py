@@ -12,6 +12,7 @@ import tyro
 
 from fewshot.commands.common import WithClassifier, load_chosen_encoder, statistics_for, texts_for
 from fewshot.limits import Within
+from fewshot.options import own_fields_first
 from fewshot.registry import CLASSIFIERS, COMMANDS
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from fewshot.predict import Prediction
 
 
+@own_fields_first
 @dataclass(frozen=True, kw_only=True)
 class Options(WithClassifier):
     """A page to try it on: name a few classes with a picture each, and have other pictures named (needs the extra app)."""

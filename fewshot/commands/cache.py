@@ -24,7 +24,7 @@ class Options:
 
 @COMMANDS.register("cache", "info or clear: the embeddings kept on disk", position=10)
 def run(options: Options) -> int:
-    """Tell or delete."""
+    """Print what is cached, or delete it."""
     from fewshot.embedding.cache import EmbeddingCache
 
     cache = EmbeddingCache()

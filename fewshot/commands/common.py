@@ -8,58 +8,32 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from episodes.errors import DataError, UsageError
 from episodes.files import display_name, is_printable
-from fewshot.limits import EmbedViews, Seed, Threads, check
+from fewshot.limits import EmbedViews, Threads
+from fewshot.options import ComputeOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from fewshot.checkpoint import Checkpoint
     from fewshot.classifiers.base import Statistics
-    from fewshot.console import Console
     from fewshot.embedding.cache import EmbeddingCache
     from fewshot.encoders.base import VisionEncoder
 
 
 @dataclass(frozen=True, kw_only=True)
-class Common:
-    """Options common to the commands that compute."""
+class Common(ComputeOptions):
+    """Options common to the commands that embed pictures."""
 
-    seed: Seed = 0
-    """Every random choice follows from it."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, ..."""
-    precision: Literal["auto", "32", "bf16", "16"] = "auto"
-    """Arithmetic of the encoder: bfloat16 where the hardware has it."""
     workers: Threads | None = None
     """Threads that decode pictures; one a core by default."""
     no_cache: bool = False
     """Neither read nor write the cache of embeddings."""
     strict: bool = False
     """Refuse, before anything is written, where some input cannot be read."""
-    quiet: bool = False
-    """Print only the result."""
-    json: bool = False
-    """Print one machine-readable document and nothing else."""
-
-    def __post_init__(self) -> None:
-        """Check every option before anything is read.
-
-        Raises:
-            UsageError: One is outside its limits.
-        """
-        check(self)
-
-    @property
-    def console(self) -> Console:
-        """Progress, unless it is to be quiet; of several processes the first one tells it."""
-        from fewshot.console import Console
-        from fewshot.distributed import rank_and_world
-
-        return Console(self.quiet or self.json or rank_and_world()[0] > 0)
 
     @property
     def cache(self) -> EmbeddingCache | None:

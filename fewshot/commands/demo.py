@@ -8,49 +8,38 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from fewshot.commands.common import print_json
-from fewshot.limits import Seed, Workers, check
+from fewshot.limits import Workers
+from fewshot.options import ComputeOptions, own_fields_first
 from fewshot.registry import COMMANDS
 
 
+@own_fields_first
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(ComputeOptions):
     """Draw pictures, train, predict and score: the whole job in minutes, without a download."""
 
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")] = Path("demo")
     """Where everything goes."""
-    seed: Seed = 0
-    """Every random choice follows from it."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, ..."""
-    precision: Literal["auto", "32", "bf16", "16"] = "auto"
-    """Arithmetic of the encoder: bfloat16 where the hardware has it."""
     workers: Workers | None = None
     """Processes and threads that load pictures; one a core by default."""
-    quiet: bool = False
-    """Print only the result."""
-    json: bool = False
-    """Print one machine-readable document and nothing else."""
-
-    def __post_init__(self) -> None:
-        check(self)
 
 
 @COMMANDS.register("demo", "draw pictures, train, predict and score: the whole job without a download", position=7)
 def run(options: Options) -> int:
     """Run the demo, and say what it made."""
-    from fewshot.console import Console, duration, percent
+    from fewshot.console import duration, percent
     from fewshot.demo.run import QUERIES, SHOTS, TASKS, WAYS, run_demo
 
     started = time.perf_counter()
     try:
         result = run_demo(
             options.folder,
-            Console(options.quiet or options.json),
+            options.console,
             seed=options.seed,
             workers=options.workers,
             device=options.device,

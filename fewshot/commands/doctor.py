@@ -37,7 +37,7 @@ class Options:
 
 @COMMANDS.register("doctor", "what this machine has, and what is missing", position=9)
 def run(options: Options) -> int:
-    """Look, and print."""
+    """Examine the machine and print what was found."""
     report = examine()
     if options.json:
         print_json(report)
@@ -49,7 +49,7 @@ def run(options: Options) -> int:
 
 
 def examine() -> dict[str, Any]:
-    """What matters for speed and for missing pieces, by name."""
+    """Facts about the machine, by name: versions, devices, encoders, extras."""
     import torch
 
     from fewshot.device import resolve_device, resolve_precision

@@ -23,6 +23,7 @@ from fewshot.commands.common import (
     texts_for,
 )
 from fewshot.limits import Count, CountOrRangeText
+from fewshot.options import own_fields_first
 from fewshot.registry import CLASSIFIERS, COMMANDS
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from fewshot.evaluation import EpisodeSet, EvaluationRow
 
 
+@own_fields_first
 @dataclass(frozen=True, kw_only=True)
 class Options(WithClassifier):
     """Few-shot accuracy with its 95 % interval; with a checkpoint, beside the untouched encoder's."""

@@ -9,12 +9,14 @@ from typing import Annotated
 import tyro
 
 from fewshot.commands.common import print_json
-from fewshot.limits import Count, CountOrRangeText, Seed, check
+from fewshot.limits import Count, CountOrRangeText, Seed
+from fewshot.options import OutputOptions, own_fields_first
 from fewshot.registry import COMMANDS
 
 
+@own_fields_first
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(OutputOptions):
     """Write a directory of tasks (testB/task*/support/<class>/*, testB/task*/query/*) and its truth.csv."""
 
     data_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATA_DIR")]
@@ -35,13 +37,6 @@ class Options:
     """Put ' before names in truth.csv that a spreadsheet would compute: those that begin with = + - @, a tab or a line's end."""
     seed: Seed = 0
     """Every random choice follows from it."""
-    quiet: bool = False
-    """Print only the result."""
-    json: bool = False
-    """Print one machine-readable document and nothing else."""
-
-    def __post_init__(self) -> None:
-        check(self)
 
 
 @COMMANDS.register("make-tasks", "write a directory of tasks, with its truth, from class folders", position=4)
@@ -49,9 +44,8 @@ def run(options: Options) -> int:
     """Sample episodes and write them."""
     from episodes import EpisodeSampler, read_class_folders, write_task_directory
     from episodes.ranges import parse_range
-    from fewshot.console import Console
 
-    console = Console(options.quiet or options.json)
+    console = options.console
     table = read_class_folders(options.data_dir, nested=options.nested)
     console.line(f"{options.data_dir}: {len(table)} pictures in {len(table.class_names)} classes")
     if table.passed_over.summary():

@@ -21,6 +21,7 @@ from fewshot.commands.common import (
     texts_for,
 )
 from fewshot.limits import Within
+from fewshot.options import own_fields_first
 from fewshot.registry import CLASSIFIERS, COMMANDS
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from fewshot.predict import Prediction
 
 
+@own_fields_first
 @dataclass(frozen=True, kw_only=True)
 class Options(WithClassifier):
     """Name the query pictures of a directory of tasks."""

@@ -16,12 +16,12 @@ __all__ = ["Options", "run"]
 @COMMANDS.register("train", "fine-tune a backbone on class folders, episode by episode", position=1, every_process=True)
 def run(options: Options) -> int:
     """Train, and end with the command that predicts with the result; 3 where some picture could not be read."""
-    from fewshot.console import Console, percent
+    from fewshot.console import percent
     from fewshot.distributed import is_main_process
     from fewshot.training.loop import train
     from fewshot.training.run_folder import finished_run
 
-    console = Console(options.quiet or options.json)
+    console = options.console
     finished = finished_run(options)
     if finished is not None:
         if is_main_process():

@@ -140,7 +140,7 @@ def _is_base_letter(code: int) -> bool:
 
 
 def _class_name(alphabet: str, code: int) -> str:
-    """'Latin-small-a': told apart by words, for not all file systems tell a from A."""
+    """A folder name such as 'Latin-small-a'; words tell a from A, which not all file systems do."""
     words = unicodedata.name(chr(code)).lower().replace("'", "").replace("-", " ").split()
     said = {"letter", "syllabics", *alphabet.lower().split("_")}
     return "-".join([alphabet, *(word for word in words if word not in said)])

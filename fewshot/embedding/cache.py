@@ -274,20 +274,20 @@ class EmbeddingCache:
 
 
 def _digest(key: bytes, value: bytes) -> bytes:
-    """Of a value and of the key that it belongs to: no flipped bit goes unnoticed, and no value passes for another's."""
+    """A digest of value and key together: it shows flipped bits, and values stored under a wrong key."""
     digest = hashlib.blake2b(key, digest_size=_DIGEST_BYTES)
     digest.update(value)
     return digest.digest()
 
 
 def _with_digest(key: bytes, vector: npt.NDArray[np.float32]) -> bytes:
-    """(D,) -> 4 D bytes and the digest."""
+    """The bytes of a vector (D,) followed by their digest."""
     value = np.ascontiguousarray(vector, dtype="<f4").tobytes()
     return value + _digest(key, value)
 
 
 def _checked(key: bytes, stored: object) -> npt.NDArray[np.float32] | None:
-    """The vector (D,) of what `_with_digest` made, or None where a bit of it, or of its key, is another."""
+    """The vector (D,) that `_with_digest` packed; None if any bit of it or of its key has changed."""
     if not isinstance(stored, bytes) or len(stored) % 4 != _DIGEST_BYTES % 4:
         return None
     value = stored[:-_DIGEST_BYTES]

@@ -51,7 +51,7 @@ def embed_distributed(
 
 @contextmanager
 def _others_may_fail() -> Iterator[None]:
-    """The process that failed says why; the others need no trace back."""
+    """Hide the traceback of processes that only lost a partner; the one that failed says why."""
     try:
         yield
     except RuntimeError as error:

@@ -124,7 +124,7 @@ def embed_images(
 
 
 def _mean(seen: Sequence[Embeddings]) -> Embeddings:
-    """The mean of several views' embeddings, of unit norm; what one of them is not to be had of is unreadable."""
+    """The mean of several views' embeddings, scaled to unit norm. A picture with an unreadable view counts as unreadable."""
     if len(seen) == 1:
         return seen[0]
     readable = torch.stack([each.readable for each in seen]).all(0)
@@ -199,7 +199,7 @@ def cache_space(
 
 
 def picture_digest(data: bytes) -> bytes:
-    """What stands for a picture file's bytes, in cache keys and where repeated pictures are recognised."""
+    """The digest of a picture file's bytes, for cache keys and to recognise copies."""
     return hashlib.sha256(data).digest()[:20]
 
 
@@ -215,7 +215,7 @@ class _Gathered:
         self._shrunk = False
 
     def take(self, got: _Read, batches: FixedShapeBatches[tuple[int, bytes]]) -> None:
-        """One picture: to the encoder if it is to be computed, else what is known of it."""
+        """Take one picture: hand it to the encoder, or record what the cache or the decoder already says."""
         if got.pixels is not None:
             batches.add((got.row, got.key), got.pixels)
         elif got.vector is not None:
@@ -227,7 +227,7 @@ class _Gathered:
             self._problems[got.row] = got.problem or "unreadable"
 
     def keep(self, tags: list[tuple[int, bytes]], vectors: Tensor) -> None:
-        """What the encoder made of a batch of (row, cache key)."""
+        """Store the encoder's output for a batch of (row, cache key)."""
         self._computed += len(tags)
         sound = usable_rows(vectors)
         if not bool(sound.all()):
@@ -239,7 +239,7 @@ class _Gathered:
             self._cache.put({key: vector for (_, key), vector in zip(tags, vectors.numpy(), strict=True)})
 
     def smaller(self, size: int) -> None:
-        """Memory is short: what comes from now on is of another batch shape, which a cache must not give out for this one."""
+        """React to short memory: from now on batches have another shape, so nothing more goes into the cache under this one's key."""
         self._shrunk = True
         warnings.warn(
             f"memory is short: going on with {size} pictures a batch. Embeddings may differ in their last digits from those of other runs, "
@@ -248,12 +248,12 @@ class _Gathered:
         )
 
     def _refuse(self, row: int) -> None:
-        """A picture that the encoder makes nothing of counts as unreadable."""
+        """Count a picture as unreadable because its embedding is not finite or has length 0."""
         self._readable[row] = False
         self._problems[row] = NO_EMBEDDING
 
     def finish(self) -> Embeddings:
-        """All of it; rows with the bytes of an earlier row get what that one got.
+        """The finished `Embeddings`; copies of an earlier row's file get that row's embedding.
 
         Raises:
             DataError: The encoder made nothing of any picture.
@@ -325,7 +325,7 @@ def _told(
     known: Mapping[bytes, npt.NDArray[np.float32]],
     decoded: Mapping[bytes, Tensor | UnreadableImage],
 ) -> _Read:
-    """What the cache or the decoder says of a row."""
+    """The outcome for a row that needs no encoder."""
     if key in known:
         return _Read(row, key=key, vector=known[key])
     pixels = decoded[key]

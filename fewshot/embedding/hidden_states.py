@@ -86,7 +86,7 @@ def _picture_digest(item: Any) -> bytes:
 
 
 def hidden_like(encoder: VisionEncoder, n_frozen: int, precision: Precision) -> Tensor:
-    """A hidden state (of nothing) behind `n_frozen` blocks, for its shape and type."""
+    """The hidden state of a blank picture behind `n_frozen` blocks; it shows the shape and type."""
     size = encoder.image_size
     found: list[Tensor] = []
 
@@ -201,7 +201,7 @@ def stored_hidden_states(root: Path, key: HiddenStatesKey, n_frozen: int) -> Hid
 
 
 def _is_sound(note: Path, found: dict[str, Any]) -> bool:
-    """Whether a trunk is bit for bit what was written; damage is told. A note without a digest is an older version's."""
+    """Whether a stored trunk is bit for bit what was written; warns where it is not. Older versions wrote notes without a digest."""
     stored = found.get(_DIGEST)
     if stored is None:
         return False
@@ -212,7 +212,7 @@ def _is_sound(note: Path, found: dict[str, Any]) -> bool:
 
 
 def _digest_of(path: Path, note: dict[str, Any]) -> str:
-    """Of a trunk's file and of what its note says of it."""
+    """The digest of a stored trunk's file together with its note."""
     text = json.dumps({**note, _DIGEST: None}, sort_keys=True)
     return hashlib.sha256(text.encode() + file_digest(path)).hexdigest()
 
@@ -222,12 +222,12 @@ def _note(root: Path, key: HiddenStatesKey, n_frozen: int) -> Path:
 
 
 def hidden_states_bytes(key: HiddenStatesKey, like: Tensor) -> int:
-    """Disk that the trunk takes, for hidden states such as `like`."""
+    """How many bytes of disk hidden states of the shape and type of `like` take."""
     return key.n_pictures * key.views * like.numel() * like.element_size()
 
 
 def room(root: Path) -> int:
-    """Bytes that a trunk may take below `root`: half of what is free, and no more than all trunks together may."""
+    """How many bytes a new trunk may take below `root`: half of the free space, and no more than the limit for all trunks."""
     place = root
     while not place.exists():
         place = place.parent
@@ -318,7 +318,7 @@ def _fill(
 
 
 def _write_note(note: Path, like: Tensor, problems: dict[int, str]) -> None:
-    """Written last: it is what makes a trunk complete."""
+    """Write the note, last of all: a trunk without one does not count."""
     from episodes.files import atomic_write
 
     found = {

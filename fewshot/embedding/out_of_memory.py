@@ -1,4 +1,4 @@
-"""Where memory is too short for a batch, halves of it, quarters of it, ... until one fits."""
+"""Running a batch in halves, quarters, ... when memory is too short for the whole."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def network(backbone: str, *, classes: int = 0) -> Any:
 
 
 def _empty(backbone: str) -> Any:
-    """The network with its classifier, and weights that mean nothing."""
+    """The network with its classifier and random weights, to be filled."""
     import torch
 
     timm = hub.import_extra("timm", "timm")

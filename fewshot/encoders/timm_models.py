@@ -77,7 +77,7 @@ class TimmEncoder(VisionEncoder):
 
     @property
     def needs_check(self) -> bool:
-        """Whether the forward pass is not one that is known."""
+        """Whether the forward pass must be compared with timm's own, because this kind of model is not known."""
         return self._kind == "chain"
 
     def inference_copy(self, dtype: torch.dtype) -> VisionEncoder:
@@ -223,7 +223,7 @@ def _wrap(model: Any, backbone: str) -> TimmEncoder:
 
 
 def _width(model: Any) -> int:
-    """D: what is left where the classifier was."""
+    """D, the width of the features that the removed classifier took."""
     return int(getattr(model, "head_hidden_size", None) or model.num_features)
 
 

@@ -29,7 +29,7 @@ SUPPORTED = (
 
 
 def kind_of(trunk: nn.Module) -> Kind:
-    """How the forward pass of a timm model goes."""
+    """Which of the known forward passes a timm model has."""
     from timm.models.eva import Eva
     from timm.models.vision_transformer import VisionTransformer
 
@@ -61,7 +61,7 @@ def blocks_of(trunk: nn.Module, name: str) -> list[nn.Module]:
 
 
 def _units(module: nn.Module) -> list[nn.Module]:
-    """What a container runs one after the other; a stage counts as its blocks, and its downsampling as one."""
+    """The modules that a container runs in turn; a stage is taken apart into its blocks, and its downsampling is one more."""
     if isinstance(module, nn.ModuleList):
         return list(module)
     names = [child for child, _ in module.named_children()]

@@ -36,7 +36,7 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 
 class _Node:
-    """Stands for a scripted module: only its attributes are kept."""
+    """A stand-in for a scripted module that keeps only its attributes."""
 
     def __setstate__(self, state: Any) -> None:
         self.attributes = state if isinstance(state, dict) else {}

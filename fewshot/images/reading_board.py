@@ -1,4 +1,4 @@
-"""What every loading process is reading, for the day that one dies: the picture is named, not only the process."""
+"""Which picture each loading process is reading, so that a crash can be blamed on a picture."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class ReadingBoard:
             self._board.share_memory_()  # type: ignore[no-untyped-call]
 
     def note(self, row: int) -> None:
-        """Say, in a loading process, what is read next."""
+        """Called in a loading process: note the row that it reads next."""
         info = get_worker_info()
         if info is not None:
             self._board.numpy()[info.id] = os.getpid(), row
 
     @contextmanager
     def naming_deaths(self, items: Sequence[Any]) -> Iterator[None]:
-        """Tell a loading process's death with the picture that it was reading.
+        """Turn the death of a loading process into an error that names the picture it was reading.
 
         Args:
             items: of the table whose rows were noted.

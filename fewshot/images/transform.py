@@ -26,12 +26,12 @@ class ColourStatistics(Protocol):
 
     @property
     def mean(self) -> tuple[float, float, float]:
-        """Of red, green and blue."""
+        """Channel means, red, green and blue."""
         ...
 
     @property
     def std(self) -> tuple[float, float, float]:
-        """Of red, green and blue."""
+        """Channel standard deviations, red, green and blue."""
         ...
 
 

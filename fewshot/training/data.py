@@ -24,7 +24,7 @@ _Part = tuple[Path, ImageTable]
 
 
 def default_workers(workers: int | None) -> int:
-    """As many as cores, at most 8."""
+    """The default number of loading processes: one a core, at most 8."""
     return min(8, os.cpu_count() or 1) if workers is None else workers
 
 
@@ -154,7 +154,7 @@ def _guard(part: _Part, others: Sequence[_Part], config: TrainConfig, console: C
 
 
 def _read_measured(root: Path, config: TrainConfig) -> ImageTable:
-    """The pictures of class folders, or of a directory of tasks."""
+    """Read a folder of `--test_data`: class folders, or a directory of tasks."""
     from fewshot.evaluation import is_task_directory
 
     if is_task_directory(root):

@@ -14,7 +14,7 @@ _FABRIC_PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
 def make_fabric(config: TrainConfig) -> Any:
-    """lightning-fabric, told of torchrun's processes where there are several."""
+    """Set lightning-fabric up for this process, or for all that torchrun started."""
     import logging
 
     from lightning_fabric import Fabric

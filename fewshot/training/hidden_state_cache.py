@@ -47,7 +47,7 @@ class HiddenStateCache:
         self._training_key: HiddenStatesKey | None = None
 
     def of_validation(self, table: ImageTable) -> HiddenStates | None:
-        """Of validation pictures, wherever blocks are frozen; None without room, where it is off, and of several views."""
+        """Hidden states of the validation pictures; None if no block is frozen, without room, when off, or with several views."""
         encoder = self._encoder
         if (
             encoder.embed_views > 1
@@ -109,7 +109,7 @@ class HiddenStateCache:
         return encoder.n_frozen
 
     def of_training(self, table: ImageTable, blocks: int, key: HiddenStatesKey, seed: int) -> HiddenStates:
-        """The trunk behind `blocks` blocks, made where it is not there."""
+        """The stored trunk behind `blocks` blocks; it is computed if it is not there yet."""
         config, size = self._config, self._encoder.image_size
         stored = stored_hidden_states(self._root, key, blocks)
         if stored is not None and stored.n_frozen == blocks:

@@ -33,7 +33,7 @@ class Source(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one picture's tensor."""
+        """Shape of one picture's tensor."""
         ...
 
     @property
@@ -73,7 +73,7 @@ class EpisodeTensors:
     replaced: dict[str, str] = field(default_factory=dict)
 
     def to(self, device: str | torch.device) -> EpisodeTensors:
-        """The same on another device."""
+        """A copy whose tensors lie on another device."""
         moved: dict[str, Any] = {
             name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)
         }
@@ -160,7 +160,7 @@ class EpisodeLoader:
         return self._steps - self._first
 
     def naming_deaths(self) -> AbstractContextManager[None]:
-        """Around the loop: a loading process that dies ends it at any point, with a `DataError` that names the picture."""
+        """A context for the training loop: if a loading process dies, raise a `DataError` that names the picture it was reading."""
         return self._board.naming_deaths(self._items)
 
     def __iter__(self) -> Iterator[EpisodeTensors]:

@@ -21,7 +21,7 @@ from fewshot.training.selection import Selection, set_weights
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a finished run came to. Accuracies are shares, measured on validation episodes.
+    """The result of a finished run. Accuracies lie in [0, 1] and are those of validation episodes.
 
     Attributes:
         path: its folder.
@@ -52,7 +52,7 @@ def train(config: TrainConfig, console: Console | None = None) -> TrainResult:
         DataError: folders or files that cannot be used; an output that is finished already; a process of several that ended.
     """
     with leave_together():
-        return _go(Run(config, console or Console(config.quiet or config.json)))
+        return _go(Run(config, console or config.console))
 
 
 def _go(run: Run) -> TrainResult:

@@ -72,7 +72,7 @@ class Schedule:
         self._warmup = int(steps * warmup)
 
     def encoder_frozen(self, step: int) -> bool:
-        """Whether the classifier still learns alone."""
+        """Whether the encoder is still frozen at `step`, so that only the classifier learns."""
         return step < self.head_steps
 
     def factor(self, step: int, part: str) -> float:

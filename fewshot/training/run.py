@@ -1,4 +1,4 @@
-"""A training run's parts: data, encoder, optimiser, folder, processes."""
+"""The parts of a training run: data, encoder, optimiser, folder, processes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TRUNK_BLOCKS = "trunk_blocks"
 
 
 class Run:
-    """What one run is made of, set up once: nothing is written before everything that can be wrong has been looked at."""
+    """The parts of one run, set up once. All checks come first; only then is anything written."""
 
     def __init__(self, config: TrainConfig, console: Console) -> None:
         self.config, self.console = config, console
@@ -147,7 +147,7 @@ class Run:
         return self.hidden_state_cache.of_training(table, blocks, key, seed) if first is None else first
 
     def augmentation_seed(self) -> int:
-        """What the views of the training pictures are keyed by."""
+        """The seed from which augmented views are drawn."""
         return random_bits(self.config.seed, "augmentation") >> 1
 
     def describe(self, selection: Selection | None, best_epoch: int = 0) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from fewshot.config import FREE_ON_RESUME, TrainConfig
 
 
 def finished_run(config: TrainConfig) -> Path | None:
-    """What there is to do for a run that is to be resumed: nothing, where it is finished.
+    """The folder of the run to resume, if that run is finished already; None where there is work left.
 
     Something that starts the same command until it is done needs to hear so.
 
@@ -134,7 +134,7 @@ def _differences(config: TrainConfig, before: dict[str, Any]) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """A setting as JSON gives it back."""
+    """A setting after a round trip through JSON, to compare with config.json."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = dataclasses.asdict(value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What a run needs to go on after a kill as if nothing had happened: one file, replaced after each epoch."""
+"""What a killed run needs to continue exactly: one file, replaced after each epoch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fewshot.training.optimiser import trained_parameters
 
 @dataclass
 class RunState:
-    """Where a run is.
+    """How far a run has come.
 
     Attributes:
         epoch: epochs done.
@@ -99,7 +99,7 @@ def load_state(folder: Path, model: EpisodicModel, optimiser: torch.optim.Optimi
 def _put_back(
     state: RunState, tensors: dict[str, Tensor], model: EpisodicModel, optimiser: torch.optim.Optimizer
 ) -> RunState:
-    """Weights and moments into the model and the optimiser; what is left belongs to the state."""
+    """Copy weights and moments into the model and the optimiser; return the remaining tensors, which belong to the state."""
     for name, parameter in trained_parameters(model).items():
         parameter.data.copy_(tensors.pop(f"model.{name}"))
         moments = {}
