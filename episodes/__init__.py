@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from episodes.counter_random import random_bits
     from episodes.episode import OUTSIDE, UNKNOWN, Episode, EpisodeBatch, stack_episodes
-    from episodes.errors import DataError, UsageError
+    from episodes.errors import DataError, TruthError, UsageError
     from episodes.evaluate import Score, evaluate
     from episodes.folders import read_class_folders
     from episodes.paths import PathList
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
         write_predictions,
     )
     from episodes.sampler import EpisodeSampler
+    from episodes.single_task import read_support_and_query
     from episodes.table import ImageTable, PassedOver
-    from episodes.tasks import read_task_directory, write_task_directory
+    from episodes.tasks import find_truth, read_task_directory, write_task_directory
 
 _HOME = {
     "OUTSIDE": "episode",
@@ -35,6 +36,7 @@ _HOME = {
     "EpisodeBatch": "episode",
     "stack_episodes": "episode",
     "DataError": "errors",
+    "TruthError": "errors",
     "UsageError": "errors",
     "Score": "evaluate",
     "evaluate": "evaluate",
@@ -53,6 +55,8 @@ _HOME = {
     "EpisodeSampler": "sampler",
     "ImageTable": "table",
     "PassedOver": "table",
+    "find_truth": "tasks",
+    "read_support_and_query": "single_task",
     "read_task_directory": "tasks",
     "write_task_directory": "tasks",
 }
@@ -71,13 +75,16 @@ __all__ = [
     "Results",
     "Score",
     "ScoreResult",
+    "TruthError",
     "UsageError",
     "evaluate",
+    "find_truth",
     "mean_interval",
     "paired_difference",
     "random_bits",
     "read_class_folders",
     "read_predictions",
+    "read_support_and_query",
     "read_task_directory",
     "read_truth",
     "score_predictions",

@@ -17,13 +17,14 @@ Score = Callable[[EpisodeBatch], np.ndarray[Any, np.dtype[Any]]]
 """Gives (T, Q, N) log-probabilities for a batch; a query that is all NaN has no answer (unreadable)."""
 
 
-def evaluate(episodes: Sequence[Episode], score: Score, *, chunk: int = 256) -> Results:
+def evaluate(episodes: Sequence[Episode], score: Score, *, chunk: int = 256, runners_up: bool = False) -> Results:
     """Ask ``score`` for every query of every episode.
 
     Args:
         episodes: a sampler (its ``batch`` is used), or any sequence of episodes.
         score: see :data:`Score`; scores of padding, and of classes that an episode lacks, are ignored.
         chunk: episodes at a time; it changes the memory taken, not the results.
+        runners_up: note the second-best class of each query too, and by how much it lost.
 
     Returns:
         Results. The answer is the class of the largest score, the first of equal ones; its confidence is the
@@ -43,10 +44,9 @@ def evaluate(episodes: Sequence[Episode], score: Score, *, chunk: int = 256) -> 
     for start in range(0, len(episodes), chunk):
         stop = min(start + chunk, len(episodes))
         batch = _batch(episodes, start, stop)
-        parts.append(_answers(batch, score(batch), vocabulary.ids(batch), start))
+        parts.append(_answers(batch, score(batch), vocabulary.ids(batch), start, runners_up))
         names.extend(batch.names)
-    episode, row, predicted, truth, confidence = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Results(names, vocabulary.names, episode, row, predicted, truth, confidence)
+    return Results(names, vocabulary.names, *(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def _batch(episodes: Sequence[Episode], start: int, stop: int) -> EpisodeBatch:
@@ -77,12 +77,13 @@ class _Vocabulary:
         return self._map[batch.class_ids]
 
 
-def _answers(batch: EpisodeBatch, scores: Any, class_ids: Int64Array, first: int) -> tuple[Any, ...]:
-    """Flat (M,) episode, row, predicted, truth, confidence of one batch."""
+def _answers(batch: EpisodeBatch, scores: Any, class_ids: Int64Array, first: int, runners_up: bool) -> tuple[Any, ...]:
+    """Flat (M,) episode, row, predicted, truth, confidence of one batch; then runner-up and margin, if they are wanted."""
     values, (task, row, label) = _queries(batch, _checked(batch, scores))
     truth = _look_up(class_ids, task, label)
     if values.shape[1] == 0:  # tasks without a usable class have nothing to choose from
-        return first + task, row, np.full(len(row), -1), truth, np.full(len(row), np.nan, np.float32)
+        nothing = (np.full(len(row), -1), np.full(len(row), np.nan, np.float32))
+        return first + task, row, nothing[0], truth, nothing[1], *(nothing if runners_up else ())
     answered: Any = True
     ragged = bool((batch.n_way < class_ids.shape[1]).any())
     if ragged or bool(np.isnan(values).any()):  # else every value counts, and nothing is copied
@@ -101,7 +102,21 @@ def _answers(batch: EpisodeBatch, scores: Any, class_ids: Int64Array, first: int
     predicted, confidence = class_ids[task, best], np.exp(np.minimum(top, 0)).astype(np.float32)
     if answered is not True:
         predicted, confidence = np.where(answered, predicted, -1), np.where(answered, confidence, np.float32(np.nan))
-    return first + task, row, predicted, truth, confidence
+    second = _runner_up(values, best, class_ids, task, confidence) if runners_up else ()
+    return first + task, row, predicted, truth, confidence, *second
+
+
+def _runner_up(
+    values: Any, best: Int64Array, class_ids: Int64Array, task: Int64Array, confidence: Any
+) -> tuple[Int64Array, Any]:
+    """(M,) the class of the second-largest score (-1: none), and the confidence less that class's; NaN without an answer."""
+    others = values.copy()
+    others[np.arange(len(best)), best] = -np.inf
+    second = others.argmax(axis=1)
+    top = others[np.arange(len(best)), second]
+    there = (top > -np.inf) & ~np.isnan(confidence)
+    margin = confidence - np.where(there, np.exp(np.minimum(top, 0)), 0).astype(np.float32)
+    return np.where(there, class_ids[task, second], -1), margin
 
 
 def _queries(batch: EpisodeBatch, scores: Any) -> tuple[Any, tuple[Int64Array, Int64Array, Int64Array]]:
@@ -145,8 +160,10 @@ class _CallableModule(ModuleType):
     Python sets a package's attribute to a sub-module when that is first imported, over a function of the same name.
     """
 
-    def __call__(self, episodes: Sequence[Episode], score: Score, *, chunk: int = 256) -> Results:
-        return evaluate(episodes, score, chunk=chunk)
+    def __call__(
+        self, episodes: Sequence[Episode], score: Score, *, chunk: int = 256, runners_up: bool = False
+    ) -> Results:
+        return evaluate(episodes, score, chunk=chunk, runners_up=runners_up)
 
 
 sys.modules[__name__].__class__ = _CallableModule

@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from episodes.episode import UNKNOWN
-from episodes.predictions import (
-    ScoreResult,
-    read_predictions,
-    read_truth,
-    score_predictions,
-    write_predictions,
-)
+from episodes.labels import read_truth
+from episodes.predictions import read_predictions, write_predictions
+from episodes.scoring import ScoreResult, score_predictions
 from episodes.statistics import PairedDifference, mean_interval, paired_difference, task_accuracies
 from episodes.table import ImageTable
+from episodes.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +46,8 @@ class Results:
         predicted: (M,) int64 vocabulary id, -1 = no answer (an unreadable picture, a task without classes).
         truth: (M,) int64 vocabulary id, -1 = unknown, -2 = none of the episode's classes.
         confidence: (M,) float32 probability of the answer, NaN where there is none.
+        runner_up: (M,) int64 vocabulary id of the second-best class, -1 = none; None where nobody asked for it.
+        margin: (M,) float32 confidence less the runner-up's: the smaller, the less sure; None as above.
     """
 
     names: Sequence[str]
@@ -58,6 +57,8 @@ class Results:
     predicted: Int64Array
     truth: Int64Array
     confidence: np.ndarray[Any, np.dtype[np.float32]]
+    runner_up: Int64Array | None = None
+    margin: np.ndarray[Any, np.dtype[np.float32]] | None = None
 
     @cached_property
     def accuracy(self) -> Float64Array:
@@ -87,27 +88,34 @@ class Results:
     def summary(self) -> str:
         """One line: accuracy with its interval, episodes, queries, and what was left without an answer."""
         known = int((~np.isnan(self.accuracy)).sum())
-        size = f"{len(self.names)} episodes, {len(self.row)} queries"
+        size = f"{counted(len(self.names), 'episode')}, {counted(len(self.row), 'query', 'queries')}"
         if known == 0:
             text = f"{size}; no true labels, so no accuracy"
         else:
             text = f"{self.mean:.2%} ± {self.ci95:.2%} ({size})"
-            text += f"; truth known in {known} episodes" if known < len(self.names) else ""
+            text += f"; truth known in {counted(known, 'episode')}" if known < len(self.names) else ""
         if self.unanswered:
-            text += f"; {self.unanswered} queries without an answer" + (", counted as wrong" if known else "")
+            text += f"; {counted(self.unanswered, 'query', 'queries')} without an answer" + (
+                ", counted as wrong" if known else ""
+            )
         return text
 
     def to_frame(self, table: ImageTable) -> "pd.DataFrame":
-        """DataFrame with task, image, label, confidence, truth; '' where there is no label."""
+        """DataFrame with task, image, label, confidence, truth, and where they are known runner_up, margin; '' = no label."""
         import pandas as pd
 
+        return pd.DataFrame(self.to_columns(table))
+
+    def to_columns(self, table: ImageTable) -> dict[str, Any]:
+        """The columns of `to_frame`, by name: what needs no DataFrame need not load pandas."""
         names = np.array([*self.vocabulary, ""], dtype=object)
-        return pd.DataFrame(
-            {
-                "task": np.array(self.names, dtype=object)[self.episode],
-                "image": [table.image_name(row) for row in self.row.ravel().tolist()],
-                "label": names[np.maximum(self.predicted, -1)],
-                "confidence": self.confidence,
-                "truth": names[np.maximum(self.truth, -1)],
-            }
-        )
+        columns = {
+            "task": np.array(self.names, dtype=object)[self.episode],
+            "image": np.array([table.image_name(row) for row in self.row.ravel().tolist()], dtype=object),
+            "label": names[np.maximum(self.predicted, -1)],
+            "confidence": self.confidence,
+            "truth": names[np.maximum(self.truth, -1)],
+        }
+        if self.runner_up is not None and self.margin is not None:
+            columns |= {"runner_up": names[self.runner_up], "margin": self.margin}
+        return columns

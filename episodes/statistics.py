@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from episodes.errors import DataError
+from episodes.wording import counted
 
 _NORMAL_975 = 1.959963984540054
 
@@ -73,7 +74,7 @@ class PairedDifference:
 
     def summary(self) -> str:
         """The difference with its interval, and whether it is settled, in a sentence."""
-        text = f"{self.mean:+.2%} ± {self.ci95:.2%} over {self.episodes} episodes"
+        text = f"{self.mean:+.2%} ± {self.ci95:.2%} over {counted(self.episodes, 'episode')}"
         if self.settled:
             return text
         needed = "no number would settle it" if self.episodes_needed is None else f"about {self.episodes_needed} would"

@@ -12,6 +12,7 @@ import numpy as np
 from episodes.errors import DataError
 from episodes.files import display_name
 from episodes.paths import PathList
+from episodes.wording import counted
 
 IntArray = np.ndarray[Any, np.dtype[np.integer[Any]]]
 _EXAMPLES = 3
@@ -106,7 +107,11 @@ class ImageTable:
         return len(self.labels)
 
     def __repr__(self) -> str:
-        return f"<ImageTable of {len(self)} pictures in {len(self.class_names)} classes>"
+        return f"<ImageTable of {self.summary()}>"
+
+    def summary(self) -> str:
+        """How much there is: ``24 pictures in 3 classes``."""
+        return f"{counted(len(self), 'picture')} in {counted(len(self.class_names), 'class', 'classes')}"
 
     @cached_property
     def counts(self) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -25,6 +25,7 @@ from episodes import Episode, read_class_folders
 from episodes.episode import stack_episodes
 from episodes.errors import DataError, UsageError
 from episodes.files import display_name, natural_key
+from episodes.predictions import UNKNOWN_LABEL
 from fewshot.checkpoint import CONFIG, MODEL, Checkpoint, load_checkpoint
 from fewshot.classifiers import TEXT, build_classifier
 from fewshot.classifiers.scoring import FeatureScorer
@@ -35,7 +36,7 @@ from fewshot.embedding.embed import Embeddings, embed_images
 from fewshot.encoders import VisionEncoder, load_encoder
 from fewshot.encoders.text import class_texts
 from fewshot.images.decoding import read_bytes, to_rgb
-from fewshot.predict import UNKNOWN_LABEL, reject_confidence
+from fewshot.predict import reject_confidence
 from fewshot.tensors import load_tensors, save_tensors
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from torch import Tensor
 from episodes import Episode, ImageTable, Results, Score, evaluate, read_task_directory
 from episodes.errors import UsageError
 from episodes.files import display_name
+from episodes.predictions import UNKNOWN_LABEL
 from fewshot.adaptation import AdaptedScorer, TaskAdapter
 from fewshot.classifiers.base import Classifier
 from fewshot.classifiers.scoring import FeatureScorer
@@ -24,6 +25,8 @@ from fewshot.encoders.base import VisionEncoder
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Columns = dict[str, Any]  # name -> an array with a value for every query picture
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +47,13 @@ class Prediction:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """task, image, label, confidence, truth: a row for every query picture."""
+        """task, image, label, confidence, truth, runner_up, margin: a row for every query picture."""
         return self.results.to_frame(self.table)
+
+    @property
+    def columns(self) -> Columns:
+        """Those of `frame`, by name, without pandas."""
+        return self.results.to_columns(self.table)
 
     @property
     def unreadable(self) -> dict[str, str]:
@@ -72,7 +80,7 @@ class Prediction:
 
 
 def predict(
-    test_dir: str | Path,
+    tasks: str | Path | tuple[ImageTable, Sequence[Episode]],
     encoder: VisionEncoder,
     classifier: Classifier,
     *,
@@ -88,18 +96,19 @@ def predict(
     progress: Progress | None = None,
     embed: Callable[..., Embeddings | None] = embed_images,
 ) -> Prediction:
-    """Name the query pictures of every task below `test_dir`.
+    """Name the query pictures of tasks.
 
     Args:
-        test_dir: the folder that holds `testB/`, a folder of tasks, or one task.
+        tasks: the folder that holds `testB/`, a folder of tasks, or one task; or what `episodes.read_task_directory` or
+            `episodes.read_support_and_query` made of one.
         encoder: on the device that is to compute.
         classifier: the few-shot method.
         class_text: gives text embeddings (D,) of the tasks' class names, for classifiers that use names.
         temperature: calibrates the confidence; see `fewshot.classifiers.calibration`.
         adapter: tunes a copy of the encoder on each task's support pictures; None leaves it as it is.
         seed: of the adapter's augmentation.
-        truth: see `episodes.read_task_directory`.
-        find_truth: see `episodes.read_task_directory`.
+        truth: of a folder, see `episodes.read_task_directory`.
+        find_truth: of a folder, see `episodes.read_task_directory`.
         precision: see `fewshot.embed_images`.
         workers: see `fewshot.embed_images`.
         cache: see `fewshot.embed_images`.
@@ -109,7 +118,7 @@ def predict(
     Raises:
         DataError: no tasks, or no picture to name in any of them.
     """
-    table, episodes = read_task_directory(test_dir, truth, find_truth=find_truth)
+    table, episodes = tasks if isinstance(tasks, tuple) else read_task_directory(tasks, truth, find_truth=find_truth)
     embeddings = embed(encoder, table.items, precision=precision, workers=workers, cache=cache, progress=progress)
     assert embeddings is not None  # this is the process that gets them
     texts = class_text(table.class_names) if class_text is not None else None
@@ -120,11 +129,8 @@ def predict(
     score: Score = scorer(embeddings)
     if adapter is not None:
         score = AdaptedScorer(encoder, adapter, table, embeddings, scorer, seed=seed, precision=precision)
-    results = evaluate(episodes, score)
+    results = evaluate(episodes, score, runners_up=True)
     return Prediction(table, episodes, embeddings, results)
-
-
-UNKNOWN_LABEL = "unknown"
 
 
 def reject_confidence(known: Mapping[str, Any] | None, rate: float, classifier: str) -> float:
@@ -150,9 +156,13 @@ def reject_confidence(known: Mapping[str, Any] | None, rate: float, classifier: 
     return float(math.nextafter(quantiles[place], math.inf))
 
 
-def reject(frame: pd.DataFrame, threshold: float) -> pd.DataFrame:
+def reject(columns: Columns, threshold: float) -> Columns:
     """A copy in which answers with a confidence below `threshold` are "unknown"; rows without an answer stay so."""
-    copy = frame.copy()
-    unsure = (copy["label"] != "") & ~(copy["confidence"].astype(float) >= threshold)
-    copy.loc[unsure, "label"] = UNKNOWN_LABEL
-    return copy
+    unsure = (columns["label"] != "") & ~(columns["confidence"].astype(float) >= threshold)
+    return {**columns, "label": np.where(unsure, UNKNOWN_LABEL, columns["label"])}
+
+
+def least_sure_first(columns: Columns) -> Columns:
+    """The rows without an answer, then the others by rising margin; in their order where equal."""
+    order = np.argsort(np.nan_to_num(columns["margin"], nan=-1.0), kind="stable")
+    return {name: values[order] for name, values in columns.items()}

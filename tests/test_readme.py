@@ -63,6 +63,23 @@ def test_the_ten_minutes_of_the_documents_run(tmp_path: Path, monkeypatch: pytes
     assert len(pd.read_csv("result.csv")) == len(pd.read_csv("tuned.csv")) == 20 * 3 * 3
 
 
+def test_the_wrong_ones_are_shown_without_task_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pets = write_pictures(tmp_path / "pets", 3, 3)
+    (tmp_path / "new_photos").mkdir()
+    lines = ["image,label"]
+    for number, picture in enumerate(sorted(pets.glob("*/02.png"))):
+        picture.rename(tmp_path / "new_photos" / f"{number}.png")
+        lines.append(f"{number}.png,class0{(number + 1) % 3}")  # a truth that makes some answers wrong
+    (tmp_path / "truth.csv").write_text("\n".join(lines))
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(code_blocks("README.md", "sh")[2])
+    assert words[:2] == ["fewshot", "predict"] and main([word.replace("lite2", "tiny") for word in words[1:]]) == 0
+    more = re.search(r"`--sort (--columns \S+)`", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert more is not None and main(["predict", *words[2:7], "--backbone", "tiny", "--sort", *more[1].split()]) == 0
+    assert list(pd.read_csv("result.csv")) == ["image", "label", "confidence", "runner_up", "margin"]
+    assert "0.png" in Path("page.html").read_text(encoding="utf-8")
+
+
 def test_both_readmes_show_the_same_commands_and_pictures() -> None:
     english, chinese = (code_blocks(name, "sh") for name in ("README.md", "README.zh-CN.md"))
     plain = [[re.sub(r"\s*#.*", "", block) for block in blocks] for blocks in (english, chinese)]

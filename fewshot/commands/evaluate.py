@@ -12,6 +12,7 @@ import tyro
 
 from episodes.errors import DataError, UsageError
 from episodes.files import display_name
+from episodes.wording import counted
 from fewshot.commands.common import (
     LoadedEncoder,
     WithClassifier,
@@ -163,7 +164,7 @@ def _tell(options: Options, table: ImageTable, sets: list[EpisodeSet]) -> None:
     from episodes.leakage import shared_within_tasks
 
     console = options.console
-    console.line(f"{options.data_dir}: {len(table)} pictures in {len(table.class_names)} classes")
+    console.line(f"{options.data_dir}: {table.summary()}")
     if table.passed_over.summary():
         console.line(f"  {table.passed_over.summary()}")
     for fault in table.passed_over.faults:
@@ -259,7 +260,7 @@ def _rows(
             options.console.warn(f"{display_name(path)}: cannot be read ({problem}); as a query it counts as wrong")
         if options.strict:
             raise DataError(
-                f"{len(problems)} pictures cannot be read (named above). Mend or remove them, or go without --strict"
+                f"{counted(len(problems), 'picture')} cannot be read (named above). Mend or remove them, or go without --strict"
             )
     return evaluate_sets(
         sets,

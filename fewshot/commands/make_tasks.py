@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from episodes.wording import counted
 from fewshot.commands.common import print_json
 from fewshot.limits import Count, CountOrRangeText, Seed
 from fewshot.options import OutputOptions, own_fields_first
@@ -47,7 +48,7 @@ def run(options: Options) -> int:
 
     console = options.console
     table = read_class_folders(options.data_dir, nested=options.nested)
-    console.line(f"{options.data_dir}: {len(table)} pictures in {len(table.class_names)} classes")
+    console.line(f"{options.data_dir}: {table.summary()}")
     if table.passed_over.summary():
         console.line(f"  {table.passed_over.summary()}")
     sampler = EpisodeSampler(
@@ -66,5 +67,5 @@ def run(options: Options) -> int:
     if options.json:
         print_json({"tasks": options.tasks, "testB": str(root / "testB"), "truth": str(root / "truth.csv")})
     else:
-        print(f"{root / 'testB'}: {options.tasks} tasks; their truth is in {root / 'truth.csv'}")
+        print(f"{root / 'testB'}: {counted(options.tasks, 'task')}; the truth is in {root / 'truth.csv'}")
     return 0

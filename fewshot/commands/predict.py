@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from episodes.errors import DataError, UsageError
-from episodes.predictions import COLUMNS
+from episodes.errors import DataError, TruthError, UsageError
+from episodes.predictions import COLUMNS, OFFERED, parse_columns
+from episodes.wording import counted
 from fewshot.commands.common import (
     WithClassifier,
     WithEncoder,
@@ -20,27 +21,36 @@ from fewshot.commands.common import (
     statistics_for,
     texts_for,
 )
+from fewshot.console import percent
 from fewshot.limits import Within
 from fewshot.options import own_fields_first
 from fewshot.registry import CLASSIFIERS, COMMANDS
 
 if TYPE_CHECKING:
-    import pandas as pd
-
+    from episodes import Episode, ImageTable
     from fewshot.classifiers import Classifier
     from fewshot.commands.common import LoadedEncoder
-    from fewshot.predict import Prediction
+    from fewshot.predict import Columns, Prediction
+
+_MORE = ", ".join(f"{name} ({text})" for name, text in OFFERED.items() if text)
 
 
 @own_fields_first
 @dataclass(frozen=True, kw_only=True)
 class Options(WithClassifier):
-    """Name the query pictures of a directory of tasks."""
+    """Name pictures: the queries of a directory of tasks, or with --support and --query any pictures by any class folders."""
 
-    test_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="TEST_DIR")]
-    """The folder that holds testB/, a folder of tasks, or one task."""
-    result: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RESULT.csv")]
+    test_dir: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="TEST_DIR")] = None
+    """The folder that holds testB/, a folder of tasks, or one task; left out with --support."""
+    result: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="RESULT.csv")] = None
     """The CSV to write: task,image,label,confidence."""
+    support: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Instead of TEST_DIR: the folder with a folder of labelled pictures for each class."""
+    query: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR|FILE")] = ()
+    """With --support: the pictures to name, and folders of them; RESULT.csv may follow."""
+    truth: Annotated[Path | None, tyro.conf.arg(metavar="FILE.csv")] = None
+    """The true labels, task,image,label (one task needs no task): says the accuracy, and shows the mistakes in --report. With
+    --report a truth.csv beside the tasks is found by itself."""
     classifier: Annotated[str, tyro.conf.arg(help=f"The few-shot method: {CLASSIFIERS.describe()}.")] = "prototype"
     adapt: Literal["blocks", "norms", "projection"] | None = None
     """Tune this part of the encoder on each task's support pictures first; slower, for pictures unlike any seen before."""
@@ -49,11 +59,47 @@ class Options(WithClassifier):
     reject: Annotated[float, Within(0, 1, above=True, below=True)] | None = None
     """Answer "unknown" where the confidence is so low that this share of pictures of foreign classes would still be
     taken for one of the task's (such as 0.05); needs a checkpoint, which knows its confidences."""
-    columns: str = ",".join(COLUMNS)
-    """Which columns the CSV has, in which order."""
+    columns: Annotated[str, tyro.conf.arg(help=(
+        f"Which columns the CSV has, in which order; there are also {_MORE}. image=filename,label=class gives them other names."
+    ))] = ",".join(COLUMNS)  # fmt: skip
+    sort: bool = False
+    """The least sure answers first (by the margin, over all tasks); those without an answer before them."""
     defuse_formulas: bool = False
     """Put ' before names in the CSV that a spreadsheet would compute: those that begin with = + - @, a tab or a line's end.
     'fewshot score' reads both."""
+
+    def __post_init__(self) -> None:
+        """Find RESULT.csv among the names, whichever way the pictures are given.
+
+        Raises:
+            UsageError: it is missing, or one of the two ways is given by halves.
+        """
+        super().__post_init__()
+        named = [path for path in (self.test_dir, self.result) if path is not None]
+        queries = list(self.query)
+        if self.support is None:
+            if queries:
+                raise UsageError(
+                    "--query needs --support: the folder with a folder of labelled pictures for each class"
+                )
+            if len(named) < 2:
+                raise UsageError("expected TEST_DIR RESULT.csv, or --support DIR --query DIR|FILE... RESULT.csv")
+            return
+        if not named and len(queries) > 1 and queries[-1].suffix.lower() == ".csv":
+            named = [queries.pop()]  # --query takes every name up to the next option
+        if len(named) != 1 or not queries:
+            raise UsageError(
+                f"expected --support DIR --query DIR|FILE... RESULT.csv, found {len(queries)} names to --query and {len(named)} "
+                "others; the one other name is RESULT.csv, and TEST_DIR is left out"
+            )
+        for field, value in (("test_dir", None), ("result", named[0]), ("query", tuple(queries))):
+            object.__setattr__(self, field, value)
+
+    @property
+    def output(self) -> Path:
+        """RESULT.csv."""
+        assert self.result is not None  # __post_init__ has seen to it
+        return self.result
 
 
 @COMMANDS.register(
@@ -63,11 +109,9 @@ def run(options: Options) -> int:
     """Predict, and write the CSV; 3 where some picture could not be read."""
     from episodes import write_predictions
     from fewshot.classifiers import build_classifier
-    from fewshot.predict import reject
-    from fewshot.report import write_prediction_report
 
     columns = _checked_columns(options)
-    console = options.console
+    tasks = read_tasks(options)
     loaded = load_chosen_encoder(options)
     refuse_views_with_adapt(options.adapt, loaded.encoder)
     known = (loaded.checkpoint.calibration if loaded.checkpoint else {}).get(options.classifier)
@@ -75,33 +119,54 @@ def run(options: Options) -> int:
         known = None  # measured without adaptation, it says nothing about the adapted encoder
     threshold = _threshold(options, known)
     classifier = build_classifier(options.classifier, statistics=statistics_for(options, loaded))
-    prediction = _predict(options, loaded, classifier, known["temperature"] if known else 1.0)
+    prediction = _predict(options, loaded, tasks, classifier, known["temperature"] if known else 1.0)
     if prediction is None:
         return 0
     if prediction.table.passed_over.summary():
-        console.line(prediction.table.passed_over.summary())
+        options.console.line(prediction.table.passed_over.summary())
     name_problems(prediction, options)
-    frame = prediction.frame if threshold is None else reject(prediction.frame, threshold)
-    write_predictions(frame, options.result, columns, defuse_formulas=options.defuse_formulas)
+    answers = _answers(options, prediction, threshold)
+    write_predictions(answers, options.output, columns, defuse_formulas=options.defuse_formulas)
     if options.report is not None:
-        write_prediction_report(
-            prediction,
-            options.report,
-            backbone=loaded.backbone,
-            classifier=options.classifier,
-            checkpoint=loaded.checkpoint_name,
-            tuned=loaded.checkpoint.tuned if loaded.checkpoint else False,
-            calibrated=known is not None,
-            method=classifier if options.adapt is None else None,  # the estimate is made on features as they are
-        )
-        console.line(f"report: {options.report}")
-    _report_result(options, loaded, prediction, frame, known, threshold)
+        _write_report(options, loaded, prediction, classifier, calibrated=known is not None)
+    _report_result(options, loaded, prediction, answers, known, threshold)
     return 3 if prediction.embeddings.problems or prediction.faults else 0
 
 
-def _predict(options: Options, loaded: LoadedEncoder, classifier: Classifier, temperature: float) -> Prediction | None:
+def read_tasks(options: Options) -> tuple[ImageTable, list[Episode]]:
+    """What is to be named, with the truth where it is given, or wanted for the page and found.
+
+    A truth that was found and does not fit is told, and left alone: it is not what was asked for.
+
+    Raises:
+        DataError: nothing to name, or a truth that was given and does not fit.
+    """
+    from episodes import find_truth, read_support_and_query, read_task_directory
+    from fewshot.distributed import rank_and_world
+
+    if options.support is not None or options.test_dir is None:
+        assert options.support is not None
+        return read_support_and_query(options.support, options.query, options.truth)
+    wanted = options.report is not None and options.truth is None and rank_and_world()[0] == 0
+    found = find_truth(options.test_dir) if wanted else None
+    if found is not None:
+        try:
+            tasks = read_task_directory(options.test_dir, found)
+            options.console.line(f"truth: {found}, found beside the tasks")
+            return tasks
+        except TruthError as error:
+            options.console.warn(f"{error}. Going on without it; --truth FILE gives another")
+    return read_task_directory(options.test_dir, options.truth, find_truth=False)
+
+
+def _predict(
+    options: Options,
+    loaded: LoadedEncoder,
+    tasks: tuple[ImageTable, list[Episode]],
+    classifier: Classifier,
+    temperature: float,
+) -> Prediction | None:
     """The answers; None in all but the first of several processes, which only help with the embedding."""
-    from episodes import read_task_directory
     from fewshot.adaptation import build_adapter
     from fewshot.distributed import process_group, rank_and_world
     from fewshot.embedding.distributed import embed_distributed
@@ -110,81 +175,114 @@ def _predict(options: Options, loaded: LoadedEncoder, classifier: Classifier, te
     how: Any = {"precision": options.precision, "workers": options.workers, "cache": options.cache}
     with process_group(), options.console.bar("pictures") as advance:
         if rank_and_world()[0] > 0:
-            table, _ = read_task_directory(options.test_dir, find_truth=False)
-            embed_distributed(loaded.encoder, table.items, **how)
+            embed_distributed(loaded.encoder, tasks[0].items, **how)
             return None
-        # The answers never look at the truth; a page that people read shows it where it is there.
         return predict(
-            options.test_dir,
+            tasks,
             loaded.encoder,
             classifier,
             temperature=temperature,
             adapter=build_adapter(options.adapt) if options.adapt else None,
             seed=options.seed,
             class_text=lambda names: texts_for(options, loaded, [options.classifier], names),
-            find_truth=options.report is not None,
             progress=advance,
             embed=embed_distributed,
             **how,
         )
 
 
-def _checked_columns(options: Options) -> list[str]:
-    """The CSV's columns, with every output known to be writable.
+def _checked_columns(options: Options) -> dict[str, str]:
+    """Column -> what it is called in the CSV, with every output known to be writable.
 
     Raises:
-        UsageError: a column that there is not, one given twice, or none.
+        UsageError: a column that there is not, one given twice, or none; or one for which something else is missing.
         DataError: an output that cannot be written.
     """
-    columns = [name.strip() for name in options.columns.split(",") if name.strip()]
-    unknown = [name for name in columns if name not in COLUMNS]
-    if unknown or not columns or len(set(columns)) < len(columns):
-        raise UsageError(f"--columns {options.columns!r}: expected distinct names out of {','.join(COLUMNS)}")
-    if options.report is not None and options.report.resolve() == options.result.resolve():
+    try:
+        columns = parse_columns(options.columns)
+    except UsageError as error:
+        raise UsageError(f"--{error}") from error
+    if "truth" in columns and options.truth is None:
+        raise UsageError("--columns truth: the true labels are not known; give them with --truth FILE.csv")
+    if options.report is not None and options.report.resolve() == options.output.resolve():
         raise UsageError(f"--report {options.report}: is RESULT.csv itself; give the page a name of its own")
-    for path in (options.result, options.report):
+    for path in (options.output, options.report):
         if path is not None:
             check_writable(path)
     return columns
+
+
+def _answers(options: Options, prediction: Prediction, threshold: float | None) -> Columns:
+    """The CSV's rows, by column."""
+    from fewshot.predict import least_sure_first, reject
+
+    answers = prediction.columns if threshold is None else reject(prediction.columns, threshold)
+    return least_sure_first(answers) if options.sort else answers
+
+
+def _write_report(
+    options: Options, loaded: LoadedEncoder, prediction: Prediction, classifier: Classifier, *, calibrated: bool
+) -> None:
+    from fewshot.report import write_prediction_report
+
+    assert options.report is not None
+    write_prediction_report(
+        prediction,
+        options.report,
+        backbone=loaded.backbone,
+        classifier=options.classifier,
+        checkpoint=loaded.checkpoint_name,
+        tuned=loaded.checkpoint.tuned if loaded.checkpoint else False,
+        calibrated=calibrated,
+        method=classifier if options.adapt is None else None,  # the estimate is made on features as they are
+    )
+    options.console.line(f"report: {options.report}")
 
 
 def _report_result(
     options: Options,
     loaded: LoadedEncoder,
     prediction: Prediction,
-    frame: pd.DataFrame,
+    answers: Columns,
     known: dict[str, Any] | None,
     threshold: float | None,
 ) -> None:
     """What standard output says at the end."""
+    from episodes.predictions import UNKNOWN_LABEL
     from fewshot.classifiers.calibration import describe as describe_calibration
-    from fewshot.predict import UNKNOWN_LABEL
 
+    results, rows = prediction.results, len(answers["label"])
+    measured = any(episode.query_labels is not None for episode in prediction.episodes)
     if options.json:
         print_json(
             {
-                "rows": len(frame),
+                "rows": rows,
                 "tasks": len(prediction.episodes),
                 "unreadable": sorted(prediction.unreadable),
                 "faults": list(prediction.faults),
-                "output": str(options.result),
+                "output": str(options.output),
                 "backbone": loaded.backbone,
                 "checkpoint": loaded.checkpoint_name,
+                **({"accuracy": results.mean, "ci95": results.ci95} if measured else {}),
             }
         )
         return
     sure = "confidence uncalibrated"
     if known is not None:
         sure = f"confidence calibrated on validation episodes ({describe_calibration(known)})"
-    left = int((frame["label"] == "").sum())
-    named = f"{len(frame)} pictures of {len(prediction.episodes)} tasks named"
+    left = int((answers["label"] == "").sum())
+    named = f"{counted(rows, 'picture')} of {counted(len(prediction.episodes), 'task')} named"
     if left or prediction.faults:
-        named = f"{len(frame) - left} of {named}, {left} without an answer"
+        named = f"{rows - left} of {named}, {left} without an answer"
     if prediction.faults:
         named += f"; broken tasks: {len(prediction.faults)} (named above)"
-    print(f"{options.result}: {named}; {sure}")
+    print(f"{options.output}: {named}; {sure}")
     if threshold is not None:
-        print(f"{(frame['label'] == UNKNOWN_LABEL).sum()} of them as unknown, below a confidence of {threshold:.4f}")
+        unknown = int((answers["label"] == UNKNOWN_LABEL).sum())
+        print(f"{unknown} of them as unknown, below a confidence of {threshold:.4f}")
+    if measured:
+        before = " (before --reject)" if threshold is not None else ""
+        print(f"accuracy{before}: {percent(results.mean, results.ci95)} over {counted(len(results.names), 'task')}")
 
 
 def _threshold(options: Options, known: dict[str, Any] | None) -> float | None:
@@ -215,7 +313,8 @@ def name_problems(prediction: Prediction, options: WithEncoder) -> None:
         console.warn(f"{task}: class {name} has no readable support picture and cannot be predicted")
     if options.strict and (prediction.embeddings.problems or prediction.faults):
         raise DataError(
-            f"{len(prediction.embeddings.problems)} pictures cannot be read, {len(prediction.faults)} tasks are broken "
+            f"{counted(len(prediction.embeddings.problems), 'picture')} cannot be read, "
+            f"{counted(len(prediction.faults), 'task is', 'tasks are')} broken "
             "(named above). Mend or remove them, or go without --strict; "
             "nothing was written"
         )

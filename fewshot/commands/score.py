@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from episodes.errors import UsageError
+from episodes.predictions import NEEDED, UNKNOWN_LABEL, parse_columns
+from episodes.wording import counted
 from fewshot.commands.common import print_json
 from fewshot.registry import COMMANDS
 
@@ -20,6 +24,8 @@ class Options:
     """A CSV that 'fewshot predict' wrote, or any with the columns task, image and label."""
     truth: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="TRUTH.csv")]
     """A CSV with the columns task, image and label."""
+    columns: Annotated[str, tyro.conf.arg(metavar="NAME=CALLED,...")] = ",".join(NEEDED)
+    """What the columns are called in either file, as 'fewshot predict --columns' takes it: image=filename,label=class."""
     json: bool = False
     """Print one machine-readable document and nothing else."""
 
@@ -30,11 +36,20 @@ def run(options: Options) -> int:
     from episodes import score_predictions
     from fewshot.console import percent
 
-    score = score_predictions(options.result, options.truth)
+    try:
+        called = parse_columns(options.columns)
+    except UsageError as error:
+        raise UsageError(f"--{error}") from error
+    score = score_predictions(options.result, options.truth, called)
     if options.json:
-        print_json({"accuracy": score.accuracy, "ci95": score.ci95, "images": score.images, "tasks": score.tasks})
-    else:
+        print_json({name: value for name, value in dataclasses.asdict(score).items() if name != "per_task"})
+        return 0
+    interval = " (95 % interval)" if score.ci95 == score.ci95 else ""
+    sizes = f"over {counted(score.tasks, 'task')}, {counted(score.images, 'picture')}"
+    print(f"{percent(score.accuracy, score.ci95)}{interval} {sizes}")
+    if score.coverage < 1:
         print(
-            f"{percent(score.accuracy, score.ci95)} (95 % interval) over {score.tasks} tasks, {score.images} pictures"
+            f"{score.coverage:.1%} of them have an answer (neither empty nor {UNKNOWN_LABEL}); of these are right: "
+            f"{percent(score.accuracy_answered, score.ci95_answered)}"
         )
     return 0

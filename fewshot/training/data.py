@@ -131,7 +131,7 @@ def _refuse_unreadable(split: Split, config: TrainConfig) -> None:
 
 def _read(config: TrainConfig, root: os.PathLike[str], console: Console) -> ImageTable:
     table = read_class_folders(root, nested=config.nested, min_images=config.min_images)
-    console.line(f"{root}: {len(table)} pictures in {len(table.class_names)} classes")
+    console.line(f"{root}: {table.summary()}")
     if table.passed_over.summary():
         console.line(f"  {table.passed_over.summary()}")
     return table

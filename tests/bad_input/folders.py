@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bad_input.case import Case, Change, Group, Place, Words, predict, train
+from tests.bad_input.case import Case, Change, Group, Place, Words, adding, predict, train
 from tests.bad_input.pictures import picture
 
 PARTS = ("support", "query")
@@ -68,6 +68,55 @@ def instead(make: Callable[[Path], object]) -> Change:
 def both_broken(place: Place) -> None:
     for number in (1, 2):
         shutil.rmtree(place.tasks / f"testB/task{number}/query")
+
+
+def paged(change: Callable[[bytes], bytes]) -> Change:
+    """Another truth.csv beside the tasks, and a page that would show it."""
+
+    def breaks(place: Place) -> Words:
+        truth = place.tasks / "truth.csv"
+        truth.write_bytes(change(truth.read_bytes()))
+        return "--report", place.root / "page.html"
+
+    return breaks
+
+
+def given_truth(change: Callable[[bytes], bytes]) -> Change:
+    """A truth that is given by name."""
+
+    def breaks(place: Place) -> Words:
+        path = place.root / "given.csv"
+        path.write_bytes(change((place.tasks / "truth.csv").read_bytes()))
+        return "--truth", path
+
+    return breaks
+
+
+def loose(place: Place) -> Words:
+    """The first task's pictures, given as folders; there is no other task."""
+    shutil.rmtree(place.tasks / "testB/task2")
+    task = place.tasks / "testB/task1"
+    words = ("--support", task / "support", "--query", task / "query", place.result)
+    return ("predict", "--backbone", "tiny", *words)
+
+
+def part(change: Callable[[Path], object], name: str = "support") -> Change:
+    """Breaks one of the first task's folders."""
+
+    def breaks(place: Place) -> None:
+        change(place.tasks / "testB/task1" / name)
+
+    return breaks
+
+
+def gone_part(name: str) -> Change:
+    return part(lambda folder: shutil.rmtree(folder), name)
+
+
+def emptied_folder(folder: Path) -> Path:
+    shutil.rmtree(folder)
+    folder.mkdir()
+    return folder
 
 
 def strict(breaks: Change) -> Change:
@@ -136,7 +185,16 @@ TASKS = Group("Tasks (`predict`)", predict, (
     Case("a class that links to its task", task2(lambda task: (task / "support" / "c").symlink_to(task)), 0, "without a support picture"),
     Case("other folders among the tasks", lambda place: (place.tasks / "testB/notes").mkdir(), 0, "folders that are no tasks"),
     Case("a truth.csv of noise beside them", lambda place: (place.tasks / "truth.csv").write_bytes(b"\xff\0"), 0, ""),
-    Case("a broken task, with `--strict`", strict(gone("query")), 1, "1 tasks are broken"),
+    Case("a truth.csv of noise beside them, with `--report`", paged(lambda data: b"\xff\0"), 0, "Going on without it"),
+    Case("a stranger's truth.csv beside them, with `--report`",
+         paged(lambda data: data.replace(b"task1", b"x1")), 0, "Going on without it"),
+    Case("`--truth` of noise", given_truth(lambda data: b"\xff\0"), 1, "cannot read"),
+    Case("`--truth` of other tasks", given_truth(lambda data: data.replace(b"task1", b"x1")), 1, "names 1 task that is not there: x1"),
+    Case("`--truth` that lacks a picture", given_truth(lambda data: b"".join(data.splitlines(keepends=True)[:-1])), 1,
+         "no row for 1 query picture"),
+    Case("`--truth` of other classes", given_truth(lambda data: data.replace(b",class", b",klass")), 1, "is no class folder of the task"),
+    Case("`--truth` that is not there", adding("--truth", "none.csv"), 1, "No such file"),
+    Case("a broken task, with `--strict`", strict(gone("query")), 1, "1 task is broken"),
     Case("a spoilt picture, with `--strict`", strict(spoilt("query/*")), 1, "pictures cannot be read"),
     Case("every task is broken", both_broken, 1, "holds no picture to name: "),
     Case("no such folder", instead(lambda folder: None), 1, "there is no folder"),
@@ -146,6 +204,19 @@ TASKS = Group("Tasks (`predict`)", predict, (
     Case("a link to itself", instead(lambda folder: folder.symlink_to(folder)), 1, "is not a folder"),
     Case("a folder of class folders", lambda place: [shutil.rmtree(place.tasks), place.classes.rename(place.tasks)], 1,
          "holds no tasks; expected"),
+))  # fmt: skip
+LOOSE = Group("Pictures without a task folder (`predict --support --query`)", loose, (
+    Case("no such folder of classes", gone_part("support"), 1, "there is no folder"),
+    Case("a picture in place of the classes", part(lambda folder: [shutil.rmtree(folder), folder.write_bytes(b"")]), 1, "is not a folder"),
+    Case("no class folder, only pictures", part(lambda folder: shutil.copytree(folder.parent / "query", emptied_folder(folder),
+         dirs_exist_ok=True)), 1, "holds no class with a picture"),
+    Case("every support picture is spoilt", part(lambda folder: [p.write_bytes(b"spoilt") for p in folder.glob("*/*")]), 3,
+         "has no readable support picture", ("task1",)),
+    Case("no such pictures", gone_part("query"), 1, "expected a picture to name, or a folder of them"),
+    Case("an empty folder of pictures", part(emptied_folder, "query"), 1, "there is no picture to name in"),
+    Case("every picture is spoilt", part(lambda folder: [p.write_bytes(b"spoilt") for p in folder.iterdir()], "query"), 3,
+         "cannot be read (not a picture", ("task1",)),
+    Case("other files among the pictures", part(lambda folder: junk(folder), "query"), 0, "without a picture suffix"),
 ))  # fmt: skip
 CLASSES = Group("Class folders (`train`)", train, (
     Case("no such folder", lambda place: shutil.rmtree(place.classes), 1, "there is no folder"),

@@ -4,6 +4,7 @@ from tests.bad_input import files, folders, training, weights
 
 GROUPS = (
     folders.TASKS,
+    folders.LOOSE,
     folders.CLASSES,
     training.SETTINGS,
     training.RESUMING,

@@ -44,7 +44,7 @@ def ragged(make_table: MakeTable) -> EpisodeSampler:
 
 def test_equals_a_loop_over_single_episodes(make_table: MakeTable) -> None:
     sampler = ragged(make_table)
-    results = evaluate(sampler, row_scores, chunk=5)
+    results = evaluate(sampler, row_scores, chunk=5, runners_up=True)
     at = 0
     for t, episode in enumerate(sampler):
         right = 0
@@ -58,6 +58,12 @@ def test_equals_a_loop_over_single_episodes(make_table: MakeTable) -> None:
             share = math.exp(raw[best]) / sum(map(math.exp, raw))
             assert results.confidence[at] == pytest.approx(share, rel=1e-5)
             right += best == label
+            second = sorted(raw)[-2] if len(raw) > 1 else None
+            assert results.runner_up is not None and results.margin is not None
+            gap = share - (math.exp(second) / sum(map(math.exp, raw)) if second is not None else 0)
+            assert results.margin[at] == pytest.approx(gap, abs=1e-6)
+            if second is not None:
+                assert results.vocabulary[results.runner_up[at]] == episode.class_names[raw.index(second)]
             at += 1
         assert results.accuracy[t] == right / len(episode.query)
     assert at == len(results.row) and list(results.names) == [e.name for e in sampler]

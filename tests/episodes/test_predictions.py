@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from episodes import DataError, UsageError, read_predictions, read_truth, score_predictions, write_predictions
+from episodes.predictions import parse_columns
 
 TRUTH = "task,image,label\nt1,1.png,a\nt1,2.png,b\nt2,1.png,a\nt2,2.png,a\nt2,3.png,b\nt2,4.png,b\n"
 
@@ -62,8 +63,8 @@ def test_score_is_the_mean_over_tasks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("result", "message"),
     [
-        (TRUTH.replace("t2,3.png,b\n", ""), r"lacks 1 images of .*truth.csv: t2/3.png"),
-        (TRUTH + "t3,1.png,a\n", r"has 1 images that .*truth.csv lacks: t3/1.png"),
+        (TRUTH.replace("t2,3.png,b\n", ""), r"lacks 1 image of .*truth.csv: t2/3.png"),
+        (TRUTH + "t3,1.png,a\n", r"has 1 image that .*truth.csv lacks: t3/1.png"),
         (TRUTH + "t1,2.png,a\n", r"more than once: t1/2.png"),
         (TRUTH.replace("label", "class"), r"expected a CSV file with the columns task,image,label"),
         (TRUTH + "t1,2.png\n", r"line 8: expected 3 values"),
@@ -117,3 +118,45 @@ def test_every_name_comes_back(tmp_path: Path) -> None:
     assert again["image"].tolist() == AWKWARD and again["label"].tolist() == AWKWARD[::-1]
     score = score_predictions(tmp_path / "result.csv", tmp_path / "result.csv")
     assert (score.accuracy, score.images) == (1.0, len(AWKWARD))
+
+
+def test_columns_get_other_names_and_are_read_by_them(tmp_path: Path) -> None:
+    columns = parse_columns("image=filename, label=class,task,confidence")
+    assert columns == {"image": "filename", "label": "class", "task": "task", "confidence": "confidence"}
+    path = tmp_path / "out.csv"
+    write_predictions(frame(), path, columns)
+    assert path.read_text().splitlines()[:2] == ["filename,class,task,confidence", "1.png,NA,t1,0.1235"]
+    truth = write(tmp_path / "truth.csv", 'task,image,label\nt1,1.png,NA\nt1,"a,b\n.png",x\nt2,猫.png,007\n')
+    score = score_predictions(path, truth, columns)
+    assert score.per_task == {"t1": 0.5, "t2": 1.0}
+    with pytest.raises(
+        DataError, match=r"found the header filename,class,task,confidence; columns of other names: --co"
+    ):
+        score_predictions(path, truth)
+    write_predictions(frame(), path, {"label": "class", "image": "filename"})
+    assert score_predictions(path, truth, columns).per_task == {"t1": 0.5, "t2": 1.0}  # images are in one task each
+
+
+@pytest.mark.parametrize(
+    "text", ["", ",", "image=", "image,image", "image=a,label=a", "image=label,label", "colour", "=a"]
+)
+def test_columns_that_cannot_be_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="expected distinct names out of task,image,label,confidence,runner_up,margin"):
+        parse_columns(text)
+
+
+def test_some_unknown_are_told_apart_from_mistakes(tmp_path: Path) -> None:
+    truth = write(tmp_path / "truth.csv", TRUTH)
+    result = (
+        TRUTH.replace("t1,2.png,b", "t1,2.png,unknown")
+        .replace("t2,1.png,a", "t2,1.png,")
+        .replace("t2,2.png,a", "t2,2.png,b")
+    )
+    score = score_predictions(write(tmp_path / "result.csv", result), truth)
+    assert score.accuracy == pytest.approx((1 / 2 + 2 / 4) / 2)
+    assert score.coverage == pytest.approx(4 / 6) and score.accuracy_answered == pytest.approx((1 + 2 / 3) / 2)
+    none = "\n".join(
+        [TRUTH.splitlines()[0], *(line[: line.rindex(",")] + ",unknown" for line in TRUTH.splitlines()[1:])]
+    )
+    score = score_predictions(write(tmp_path / "none.csv", none), truth)
+    assert score.coverage == 0 and math.isnan(score.accuracy_answered) and score.accuracy == 0
