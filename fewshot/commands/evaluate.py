@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from episodes import ImageTable, Score
     from fewshot.embedding.embed import Embeddings
     from fewshot.encoders.base import VisionEncoder
-    from fewshot.evaluation import EpisodeSet, EvaluationRow
+    from fewshot.evaluation import Comparison, EpisodeSet, EvaluationRow
 
 
 @own_fields_first
@@ -70,6 +70,8 @@ class Options(WithClassifier):
     """Write each row's accuracy by class there, worst class first: .csv or .parquet."""
     confusion: Path | None = None
     """Write the last row's confusion matrix there, as .csv."""
+    report: Path | None = None
+    """Write a page there too: FILE.html, with the table, the pictures of mistakes, and every episode to look into."""
     defuse_formulas: bool = False
     """Put ' before names in CSVs that a spreadsheet would compute: those that begin with = + - @, a tab or a line's end."""
 
@@ -101,12 +103,15 @@ def run(options: Options) -> int:
         refuse_views_with_adapt(options.adapt, each.encoder)
     problems: dict[int, str] = {}
     rows: list[EvaluationRow] = []
+    embeddings: Embeddings | None = None
     for loaded in encoders:
         measured = any(row.checkpoint is None and row.backbone == loaded.backbone for row in rows)
         if loaded.checkpoint is not None and loaded.checkpoint.tuned and not measured:
             untouched = loaded.checkpoint.untouched_encoder()
-            rows += _rows(options, table, sets, loaded, untouched, None, problems)
-        rows += _rows(options, table, sets, loaded, loaded.encoder, loaded.checkpoint_name, problems)
+            more, _ = _rows(options, table, sets, loaded, untouched, None, problems)
+            rows += more
+        more, embeddings = _rows(options, table, sets, loaded, loaded.encoder, loaded.checkpoint_name, problems)
+        rows += more
     comparisons = compare(rows, *options.compare) if options.compare else []
     write_tables(
         table,
@@ -117,6 +122,8 @@ def run(options: Options) -> int:
         matrix=options.confusion,
         defuse_formulas=options.defuse_formulas,
     )
+    if options.report is not None and embeddings is not None:
+        _write_report(options, options.report, table, sets, rows, comparisons, embeddings, encoders[-1])
     if options.json:
         documents = [row.document for row in rows]
         pairs = [comparison.document for comparison in comparisons]
@@ -156,6 +163,8 @@ def _check_outputs(options: Options) -> None:
         if path.suffix not in allowed:
             raise UsageError(f"--{flag} {path}: expected a file name that ends in {' or '.join(allowed)}")
         check_writable(path)
+    if options.report is not None:
+        check_writable(options.report)
 
 
 def _tell(options: Options, table: ImageTable, sets: list[EpisodeSet]) -> None:
@@ -242,8 +251,8 @@ def _rows(
     encoder: VisionEncoder,
     checkpoint: str | None,
     problems: dict[int, str],
-) -> list[EvaluationRow]:
-    """The rows of one encoder; unreadable pictures are named the first time they are met."""
+) -> tuple[list[EvaluationRow], Embeddings]:
+    """The rows of one encoder, and its embeddings; unreadable pictures are named the first time they are met."""
     from fewshot.classifiers import NEEDS_STATISTICS, build_classifier
     from fewshot.evaluation import evaluate_sets
 
@@ -262,7 +271,7 @@ def _rows(
             raise DataError(
                 f"{counted(len(problems), 'picture')} cannot be read (named above). Mend or remove them, or go without --strict"
             )
-    return evaluate_sets(
+    rows = evaluate_sets(
         sets,
         embeddings,
         classifiers,
@@ -273,6 +282,35 @@ def _rows(
         temperatures={name: known["temperature"] for name, known in calibration.items()},
         device=encoder.device,
     )
+    return rows, embeddings
+
+
+def _write_report(
+    options: Options,
+    path: Path,
+    table: ImageTable,
+    sets: list[EpisodeSet],
+    rows: list[EvaluationRow],
+    comparisons: list[Comparison],
+    embeddings: Embeddings,
+    loaded: LoadedEncoder,
+) -> None:
+    """The page of --report, whose pictures are of the last encoder."""
+    from fewshot.commands.evaluate_output import comparison_lines
+    from fewshot.report import write_evaluation_report
+
+    checkpoint = loaded.checkpoint
+    write_evaluation_report(
+        path,
+        table,
+        sets,
+        rows,
+        embeddings,
+        comparisons=comparison_lines(comparisons),
+        tuned=checkpoint is not None and checkpoint.tuned,
+        calibrated=tuple(checkpoint.calibration) if checkpoint is not None else (),
+    )
+    options.console.line(f"report: {path}")
 
 
 def _adaptation(

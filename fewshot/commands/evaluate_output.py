@@ -44,12 +44,18 @@ def details(rows: list[EvaluationRow], comparisons: list[Comparison]) -> str:
         worst = per_class_accuracy(row.results).iloc[0]
         label = f"{row.encoder}, {row.classifier}, {row.shots if row.shots is not None else 'mixed'} shots"
         lines.append(f"worst class of {label}: {worst['class']}, {100 * worst['accuracy']:.1f} % of {worst['queries']}")
+    return "\n".join([*lines, *comparison_lines(comparisons)])
+
+
+def comparison_lines(comparisons: list[Comparison]) -> list[str]:
+    """The paired differences, a line each."""
+    lines = []
     for pair in comparisons:
         a, b = pair.first, pair.second
         names = (a.classifier, b.classifier) if a.encoder == b.encoder else (a.encoder, b.encoder)
         setting = f"{a.ways}-way {a.shots}-shot" if a.ways and a.shots else "these tasks"
         lines.append(f"{names[0]} minus {names[1]}, {setting}: {pair.difference.summary()}")
-    return "\n".join(lines)
+    return lines
 
 
 def write_tables(

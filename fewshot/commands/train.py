@@ -4,13 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fewshot.commands.common import print_json
-from fewshot.config import TrainConfig as Options
+from episodes.errors import UsageError
+from fewshot.commands.common import check_writable, print_json
+from fewshot.config import TrainConfig
+from fewshot.options import own_fields_first
 from fewshot.registry import COMMANDS
 
+if TYPE_CHECKING:
+    from fewshot.console import Console
+
 __all__ = ["Options", "run"]
+_PAGES = (".html", ".png", ".svg", ".pdf")
+
+
+@own_fields_first
+@dataclass(frozen=True, kw_only=True)
+class Options(TrainConfig):
+    """The settings of the run, and what is made of it besides."""
+
+    report: Path | None = None
+    """Write how the run went there too, with its learning curves: .html with the numbers, or .png, .svg, .pdf."""
+
+    @property
+    def config(self) -> TrainConfig:
+        """The settings alone: a checkpoint does not depend on where it is told of."""
+        return TrainConfig(**{field.name: getattr(self, field.name) for field in dataclasses.fields(TrainConfig)})
 
 
 @COMMANDS.register("train", "fine-tune a backbone on class folders, episode by episode", position=1, every_process=True)
@@ -21,17 +43,23 @@ def run(options: Options) -> int:
     from fewshot.training.loop import train
     from fewshot.training.run_folder import finished_run
 
-    console = options.console
-    finished = finished_run(options)
+    if options.report is not None:
+        if options.report.suffix.lower() not in _PAGES:
+            raise UsageError(f"--report {options.report}: expected a file name that ends in {', '.join(_PAGES)}")
+        check_writable(options.report)
+    console, config = options.console, options.config
+    finished = finished_run(config)
     if finished is not None:
         if is_main_process():
             console.line(f"{finished}: this run is finished; there is nothing left to do")
+            _write_report(options, finished, console)
             if options.json:
                 print_json({"path": str(finished), "predict": _predict_command(finished)})
         return 0
-    result = train(options, console)
+    result = train(config, console)
     if not is_main_process():
         return 0
+    _write_report(options, result.path, console)
     status = 3 if result.unreadable else 0
     command = _predict_command(result.path)
     if options.json:
@@ -45,6 +73,14 @@ def run(options: Options) -> int:
     console.line("to name the pictures of a directory of tasks with it:")
     print(command)
     return status
+
+
+def _write_report(options: Options, run_folder: Path, console: Console) -> None:
+    if options.report is not None:
+        from fewshot.report import write_training_plot
+
+        write_training_plot(run_folder, options.report)
+        console.line(f"report: {options.report}")
 
 
 def _predict_command(run: Path) -> str:

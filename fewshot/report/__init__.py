@@ -1,4 +1,4 @@
-"""Reports: what was predicted as one HTML page, and how a training run went as a picture.
+"""Reports: what was predicted or evaluated as one HTML page, and how a training run went as a picture.
 
 Names are imported when first used: a page needs jinja2, a picture matplotlib, and neither is needed elsewhere.
 """
@@ -9,17 +9,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fewshot.report.evaluation import write_evaluation_report as write_evaluation_report
     from fewshot.report.page import write_prediction_report as write_prediction_report
     from fewshot.report.training import plot_training as plot_training
     from fewshot.report.training import write_training_plot as write_training_plot
 
 _HOME = {
     "plot_training": "fewshot.report.training",
+    "write_evaluation_report": "fewshot.report.evaluation",
     "write_prediction_report": "fewshot.report.page",
     "write_training_plot": "fewshot.report.training",
 }
 
-__all__ = ["plot_training", "write_prediction_report", "write_training_plot"]
+__all__ = ["plot_training", "write_evaluation_report", "write_prediction_report", "write_training_plot"]
 
 
 def __getattr__(name: str) -> Any:

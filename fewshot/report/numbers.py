@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +79,15 @@ def number_tasks(
         if progress is not None:
             progress(position + 1, len(prediction.episodes))
     return numbers
+
+
+def least_confident(tasks: Sequence[TaskNumbers], most: int) -> list[TaskNumbers]:
+    """The tasks with the lowest mean confidence, those without any answer first; ties keep their order."""
+
+    def key(task: TaskNumbers) -> float:
+        return -1.0 if math.isnan(task.mean_confidence) else task.mean_confidence
+
+    return sorted(tasks, key=key)[:most]
 
 
 def _shares(episode: Episode, results: Results, answers: slice) -> tuple[tuple[str, int], ...]:

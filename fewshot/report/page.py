@@ -1,15 +1,18 @@
-"""One HTML file that shows what was predicted: no network, no script, pictures inside, bounded in size.
+"""One HTML file that shows what was predicted: no network, one script whose hash is in the policy, pictures inside, bounded in size.
 
-Everything that comes from a folder or a file is escaped by the templates, and a content security policy forbids
-the page to run or load anything whatever a class folder is called.
+Everything that comes from a folder or a file is escaped by the templates, the script sets it as text, and a content security
+policy forbids the page to run anything else, or to load anything, whatever a class folder is called.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +26,23 @@ from fewshot.classifiers.base import Classifier
 from fewshot.classifiers.calibration import expected_calibration_error
 from fewshot.embedding.embed import Progress
 from fewshot.predict import Prediction
-from fewshot.report.details import choose_details, least_confident
-from fewshot.report.numbers import TaskNumbers, confusion, histogram, number_classes, number_tasks
+from fewshot.report.breakdown import by_setting, reliability
+from fewshot.report.document import as_script_data, build_document
+from fewshot.report.numbers import TaskNumbers, confusion, histogram, least_confident, number_classes, number_tasks
+from fewshot.report.selection import rows_wanted, select
+from fewshot.report.telling import confident_mistakes
+from fewshot.report.thumbnails import SIDE, SMALL_SIDE, TYPICAL_BYTES, Thumbnails
 from fewshot.version import __version__
 
 TEMPLATES = Path(__file__).parent / "templates"
-MOST_ROWS, MOST_CLASSES, MOST_PROBLEMS, MOST_WAYS = 500, 100, 50, 20  # of the table of tasks, of classes, ...
-PICTURE_BYTES = 6_000_000
+MOST_ROWS, MOST_CLASSES, MOST_PROBLEMS, MOST_WAYS, MOST_SETTINGS = (
+    1000,
+    100,
+    50,
+    20,
+    24,
+)  # of the table of tasks, of classes, ...
+PICTURE_BYTES = 10_000_000
 
 
 def write_prediction_report(
@@ -58,7 +71,7 @@ def write_prediction_report(
         calibrated: whether the confidences are calibrated probabilities.
         method: the classifier itself, for the label-free estimate of accuracy; None leaves that out.
         class_text: class name -> (D,) text embedding, for a method that uses names.
-        picture_bytes: what all thumbnails together may take; tasks that do not fit are left out and counted.
+        picture_bytes: what all thumbnails together may take; every task gets a share, what is left out is counted.
         progress: told (tasks done, tasks in all) while the estimates are made, which is what takes time.
 
     Raises:
@@ -73,19 +86,86 @@ def write_prediction_report(
         "transductive": method.transductive if method is not None else classifier in TRANSDUCTIVE,
         "calibrated": calibrated,
     }
+    write_page(prediction, path, tasks, settings, picture_bytes)
+
+
+def write_page(
+    prediction: Prediction,
+    path: str | os.PathLike[str],
+    tasks: Sequence[TaskNumbers],
+    settings: Mapping[str, Any],
+    picture_bytes: int = PICTURE_BYTES,
+    **more: Any,
+) -> None:
+    """The page from its numbers.
+
+    Args:
+        prediction: as for `write_prediction_report`.
+        path: likewise.
+        tasks: the numbers of every task.
+        settings: how it was made, as `write_prediction_report` puts them together.
+        picture_bytes: likewise.
+        more: further values for the template.
+    """
+    pictures = _pictures(prediction, tasks, picture_bytes)
+    classes = number_classes(prediction.results)
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    values: dict[str, Any] = {"measured": (), "comparisons": (), "explored": ""} | more
     page = render(
         "prediction.html",
         settings=settings,
         summary=_summary(prediction, tasks),
         histogram=histogram(prediction.results),
+        reliability=reliability(prediction.results),
+        by_setting=by_setting(tasks),
         problems=_problems(prediction),
-        rows=sorted(least_confident(tasks, MOST_ROWS), key=lambda task: task.answers.start),
-        classes=number_classes(prediction.results),
+        mistake_count=len(confident_mistakes(prediction.results)),
+        classes=classes,
         confusion=_overall_confusion(prediction),
-        details=choose_details(prediction, tasks, picture_bytes),
+        script=_safe(script),
+        script_hash=_hash(script),
+        **vars(pictures),
+        **values,
     )
     with atomic_write(path) as file:
         file.write(page)
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """What the page shows beyond numbers, and the rows of the table that lead to it."""
+
+    rows: list[tuple[int, TaskNumbers]]
+    document: dict[str, Any]
+    pictures: list[str]
+    pictures_wanted: int
+
+
+def _pictures(prediction: Prediction, tasks: Sequence[TaskNumbers], picture_bytes: int) -> _Pictures:
+    chosen = {task.answers.start for task in least_confident(tasks, MOST_ROWS)}
+    listed = [number for number, task in enumerate(tasks) if task.answers.start in chosen]
+    of_listed = [(number, tasks[number]) for number in listed]
+    wanted = rows_wanted(prediction, of_listed)
+    side = SIDE if wanted * TYPICAL_BYTES <= picture_bytes else SMALL_SIDE
+    thumbnails = Thumbnails(prediction.table.items, picture_bytes, side)
+    selection = select(prediction, of_listed, thumbnails)
+    document = build_document(prediction, tasks, listed, selection, thumbnails)
+    places = [place for place, task in enumerate(document["tasks"]) if task["listed"]]
+    rows = list(zip(places, (tasks[number] for number in listed), strict=True))
+    wanted -= sum(thumbnails.number(row) < 0 for row in prediction.embeddings.problems)
+    return _Pictures(rows, document, thumbnails.made, wanted)
+
+
+def _safe(text: str) -> Any:
+    """Text of our own that is markup already."""
+    from markupsafe import Markup
+
+    return Markup(text)
+
+
+def _hash(script: str) -> str:
+    """What a content security policy calls a script that it lets run."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
 
 
 def render(template: str, **values: Any) -> str:
@@ -101,10 +181,15 @@ def render(template: str, **values: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.filters.update(
-        percent=_percent, count=_count, breakable=_breakable, known=lambda value: not math.isnan(value)
+        percent=_percent,
+        count=_count,
+        breakable=_breakable,
+        known=lambda value: not math.isnan(value),
+        sortable=lambda value: "" if math.isnan(value) else f"{value:.6f}",
+        script_data=lambda value: _safe(as_script_data(value)),
     )
     environment.globals.update(
-        version=__version__, most_classes=MOST_CLASSES, most_ways=MOST_WAYS, most_problems=MOST_PROBLEMS
+        version=__version__, most_classes=MOST_CLASSES, most_ways=MOST_WAYS, most_settings=MOST_SETTINGS
     )
     return environment.get_template(template).render(**values)
 
@@ -126,7 +211,7 @@ def _count(number: int, one: str, many: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
-def _summary(prediction: Prediction, tasks: list[TaskNumbers]) -> dict[str, Any]:
+def _summary(prediction: Prediction, tasks: Sequence[TaskNumbers]) -> dict[str, Any]:
     results = prediction.results
     sure = results.confidence[~np.isnan(results.confidence)].astype(np.float64)
     estimates = [task.estimate.accuracy for task in tasks if task.estimate is not None]

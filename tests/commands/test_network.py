@@ -75,8 +75,8 @@ def test_no_command_reaches_for_the_network(watched: dict[str, str], tmp_path: P
         make-tasks pictures tasks --tasks 2 --ways 3 --shots 2 --queries 2
         predict tasks result.csv --backbone tiny --report report.html
         score result.csv tasks/truth.csv
-        evaluate pictures --backbone tiny --ways 3 --shots 1 --queries 2 --episodes 3 --classifier prototype text-blend
-        train --train_data pictures --backbone tiny --unfreeze_blocks 1 --epochs 1 --val_episodes 4 --output run
+        evaluate pictures --backbone tiny --ways 3 --shots 1 --queries 2 --episodes 3 --classifier text-blend --report evaluation.html
+        train --train_data pictures --backbone tiny --unfreeze_blocks 1 --epochs 1 --val_episodes 4 --output run --report run.html
         predict tasks tuned.csv --checkpoint run --classifier gda
     """
     done = subprocess.run(
@@ -90,6 +90,8 @@ def test_no_command_reaches_for_the_network(watched: dict[str, str], tmp_path: P
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "tuned.csv").is_file()
+    for name, title in (("report", "predictions"), ("evaluation", "evaluation"), ("run", "training run")):
+        assert f"{title}</title>" in (tmp_path / f"{name}.html").read_text(encoding="utf-8")
     assert connections(watched) == []
 
 

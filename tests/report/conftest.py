@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,6 +62,11 @@ class Page(HTMLParser):
 
     def all(self, tag: str, of_class: str = "") -> list[Element]:
         return [e for e in self.elements if e.tag == tag and (not of_class or of_class in e.classes)]
+
+    def data(self, name: str) -> Any:
+        """What a block of JSON holds."""
+        (block,) = [e for e in self.all("script") if e.attributes.get("id") == name]
+        return json.loads(block.text)
 
     @property
     def text(self) -> str:
