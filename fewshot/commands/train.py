@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from episodes.errors import UsageError
 from fewshot.commands.common import check_writable, print_json
 from fewshot.config import TrainConfig
-from fewshot.options import own_fields_first
 from fewshot.registry import COMMANDS
 
 if TYPE_CHECKING:
@@ -21,10 +20,9 @@ __all__ = ["Options", "run"]
 _PAGES = (".html", ".png", ".svg", ".pdf")
 
 
-@own_fields_first
 @dataclass(frozen=True, kw_only=True)
 class Options(TrainConfig):
-    """The settings of the run, and what is made of it besides."""
+    """Fine-tune a backbone on class folders, episode by episode."""
 
     report: Path | None = None
     """Write how the run went there too, with its learning curves: .html with the numbers, or .png, .svg, .pdf."""
