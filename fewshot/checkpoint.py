@@ -24,6 +24,8 @@ from episodes.errors import DataError, UsageError
 from episodes.files import atomic_write
 from fewshot.checkpoint_schema import FORMAT, problem_with_config
 from fewshot.classifiers.base import Statistics
+from fewshot.classifiers.confidence import Confidence
+from fewshot.classifiers.kinds import Calibration
 from fewshot.encoders import encoder_from_state
 from fewshot.encoders.base import VisionEncoder
 from fewshot.encoders.heads import ResidualClassifier
@@ -72,9 +74,10 @@ class Checkpoint:
         return untouched
 
     @property
-    def calibration(self) -> dict[str, dict[str, Any]]:
-        """Classifier -> temperature, calibration error before and after, quantiles of outsiders' confidence."""
-        return dict(self.config.get("calibration", {}))
+    def calibration(self) -> dict[str, Calibration]:
+        """Classifier -> what validation says of its confidence."""
+        stored = self.config.get("calibration", {})
+        return {name: Calibration((Confidence.from_json(known),)) for name, known in stored.items()}
 
     @property
     def tuned(self) -> bool:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+from fewshot.classifiers.surface import TERMS
 from fewshot.config import TrainConfig
 from fewshot.limits import Count, Within, problem_with
 
 FORMAT = 1
+Size = Annotated[float, Within(1)]
+Coefficients = list[Annotated[float, Within(-1_000, 1_000)]]
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,38 @@ class Selected:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What validation says of one classifier's confidence.
+    """What validation says of one classifier's confidence; see `fewshot.classifiers.confidence.Confidence`.
+
+    Attributes:
+        temperature: Coefficients of its logarithm by ways and shots.
+        ways: Fewest and most that they hold for.
+        shots: Fewest and most that they hold for.
+        rates: (R,) shares of foreign pictures.
+        thresholds: R lists of coefficients.
+        costs: R lists of coefficients.
+        ece_before: Expected calibration error without temperatures.
+        ece_after: Expected calibration error with them.
+        new_classes: Whether that was measured on other classes.
+        outsiders: Queries of foreign classes behind the thresholds.
+        source: Whose pictures these were.
+    """
+
+    temperature: Coefficients
+    ways: tuple[Size, Size]
+    shots: tuple[Size, Size]
+    rates: list[Annotated[float, Within(0, 1)]]
+    thresholds: list[Coefficients]
+    costs: list[Coefficients]
+    ece_before: float
+    ece_after: float
+    new_classes: bool
+    outsiders: Annotated[int, Within(0)]
+    source: str
+
+
+@dataclass(frozen=True)
+class OldCalibration:
+    """The same as older versions wrote it: one temperature for tasks of every size.
 
     Attributes:
         temperature: Divides log-probabilities.
@@ -105,7 +139,7 @@ class RunDescription:
     validation_classes: list[str] = field(default_factory=list)
     pictures: Pictures | None = None
     selected: Selected | None = None
-    calibration: dict[str, Calibration] = field(default_factory=dict)
+    calibration: dict[str, Any] = field(default_factory=dict)
     trunk_blocks: Annotated[int, Within(0)] | None = None
     files: dict[str, str] = field(default_factory=dict)
 
@@ -128,9 +162,39 @@ def problem_with_config(config: Any) -> str | None:
     if not names or len(set(names)) < len(names):
         return "class_names is empty: expected the training classes" if not names else "class_names holds a name twice"
     for name, known in config.get("calibration", {}).items():
-        if not known["outsider_confidence"]:
-            return f"calibration.{name}.outsider_confidence is empty: expected at least one number"
+        problem = _problem_with_calibration(known, f"calibration.{name}")
+        if problem is not None:
+            return problem
     for name, digest in config.get("files", {}).items():
         if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
             return f"files.{name} is {digest[:70]!r}: expected a SHA-256, 64 hexadecimal digits"
+    return None
+
+
+def _problem_with_calibration(known: Any, name: str) -> str | None:
+    """What is wrong with one classifier's entry, in words; None where nothing is."""
+    old = isinstance(known, dict) and "outsider_confidence" in known
+    problem = problem_with(known, OldCalibration if old else Calibration, name)
+    if problem is not None:
+        return problem
+    if old:
+        empty = not known["outsider_confidence"]
+        return f"{name}.outsider_confidence is empty: expected at least one number" if empty else None
+    for key in ("ways", "shots"):
+        if known[key][0] > known[key][1]:
+            return f"{name}.{key} is {known[key]}: expected the smaller number first"
+    rates = known["rates"]
+    if not rates or sorted(set(rates)) != rates:
+        return f"{name}.rates is {str(rates)[:60]}: expected rising numbers"
+    for key in ("thresholds", "costs"):
+        if len(known[key]) != len(rates):
+            return f"{name}.{key} has {len(known[key])} entries: expected {len(rates)}, as many as rates"
+    for key, surfaces in (
+        ("temperature", [known["temperature"]]),
+        ("thresholds", known["thresholds"]),
+        ("costs", known["costs"]),
+    ):
+        found = next((surface for surface in surfaces if len(surface) != TERMS), None)
+        if found is not None:
+            return f"{name}.{key} holds {str(found)[:60]}: expected {TERMS} coefficients"
     return None

@@ -25,6 +25,7 @@ from episodes import (
 from episodes.errors import DataError, UsageError
 from episodes.ranges import IntRange, parse_range, range_text, upper
 from fewshot.classifiers.base import Classifier
+from fewshot.classifiers.kinds import Calibration
 from fewshot.classifiers.scoring import FeatureScorer
 from fewshot.embedding.embed import Embeddings
 
@@ -158,13 +159,13 @@ def evaluate_sets(
     backbone: str,
     checkpoint: str | None = None,
     class_text: dict[str, Tensor] | None = None,
-    temperatures: Mapping[str, float] | None = None,
+    calibrations: Mapping[str, Calibration] | None = None,
     adapt: Callable[[Embeddings, Callable[[Embeddings], Score]], Mapping[str, Score]] | None = None,
     device: Any = "cpu",
 ) -> list[EvaluationRow]:
     """A row for every classifier and set, in that order, all from the same embeddings.
 
-    Temperatures by classifier name calibrate confidences, as `predict` does; 1 where a name is missing. `adapt` makes
+    Calibrations by classifier name give the confidences of `predict`; those of other names stay as they are. `adapt` makes
     further scores, by name, from the embeddings and from what classifies; each gets rows of its own, such as
     "prototype+blocks".
     """
@@ -172,8 +173,8 @@ def evaluate_sets(
     for name, classifier in classifiers.items():
 
         def plain(found: Embeddings, name: str = name, classifier: Classifier = classifier) -> Score:
-            temperature = (temperatures or {}).get(name, 1.0)
-            return FeatureScorer(found, classifier, class_text=class_text, temperature=temperature, device=device)
+            known = (calibrations or {}).get(name)
+            return FeatureScorer(found, classifier, class_text=class_text, calibration=known, device=device)
 
         scores = {name: plain(embeddings)}
         if adapt is not None:

@@ -28,7 +28,10 @@ from episodes.files import display_name, natural_key
 from episodes.predictions import UNKNOWN_LABEL
 from fewshot.checkpoint import CONFIG, MODEL, Checkpoint, load_checkpoint
 from fewshot.classifiers import TEXT, build_classifier
+from fewshot.classifiers.kinds import Calibration
+from fewshot.classifiers.rejection import known_confidence, traits_of
 from fewshot.classifiers.scoring import FeatureScorer
+from fewshot.classifiers.shipped import shipped_calibration
 from fewshot.classifiers.statistics import shipped_statistics
 from fewshot.device import Precision, resolve_device
 from fewshot.embedding.cache import EmbeddingCache
@@ -36,7 +39,6 @@ from fewshot.embedding.embed import Embeddings, embed_images
 from fewshot.encoders import VisionEncoder, load_encoder
 from fewshot.encoders.text import class_texts
 from fewshot.images.decoding import read_bytes, to_rgb
-from fewshot.predict import reject_confidence
 from fewshot.tensors import load_tensors, save_tensors
 
 if TYPE_CHECKING:
@@ -231,13 +233,13 @@ class FewShot:
 
         Raises:
             DataError: nothing was fitted, or there are no pictures.
-            UsageError: `reject` without a checkpoint, or with a classifier whose confidence it does not know.
+            UsageError: `reject` with an encoder or a classifier whose confidence is not known.
         """
         return [str(label) for label in self.predict_frame(pictures, reject=reject)["label"]]
 
     def predict_proba(self, pictures: Sequence[Picture]) -> npt.NDArray[np.float32]:
         """(n, N) probabilities, columns in the order of `classes_`; NaN for pictures that cannot be read."""
-        return np.exp(self._scores(pictures))
+        return np.exp(self._answer(pictures)[0])
 
     def predict_frame(self, pictures: Sequence[Picture], *, reject: float | None = None) -> pd.DataFrame:
         """What `fewshot predict` writes, and more: image, label, confidence, runner_up, margin; a row for every picture.
@@ -247,8 +249,10 @@ class FewShot:
         """
         import pandas as pd
 
-        threshold = self._threshold(reject)
-        chances = self.predict_proba(pictures)
+        if reject is not None:
+            known_confidence(self._calibration(), self._named).check_rate(reject)
+        scores, task, everything = self._answer(pictures)
+        chances = np.exp(scores)
         order = np.argsort(-chances, axis=1, kind="stable")
         answered = ~np.isnan(chances).any(1)
         names = np.array([*self.classes_, ""], dtype=object)
@@ -257,7 +261,9 @@ class FewShot:
         confidence = chances[rows, best]
         runner_up = chances[rows, second] if len(self.classes_) > 1 else np.zeros(len(order), dtype=np.float32)
         labels = np.where(answered, names[best], "")
-        if threshold is not None:
+        if reject is not None:
+            known = known_confidence(self._calibration(), self._named)
+            threshold = known.threshold(reject, traits_of(known, [task], everything))[0]
             labels = np.where(answered & ~(confidence.astype(float) >= threshold), UNKNOWN_LABEL, labels)
         return pd.DataFrame(
             {
@@ -280,12 +286,10 @@ class FewShot:
         checkpoint = self._source.checkpoint
         return checkpoint.statistics if checkpoint is not None else shipped_statistics(self._source.backbone)
 
-    def _calibration(self) -> dict[str, Any] | None:
+    def _calibration(self) -> Calibration | None:
         checkpoint = self._source.checkpoint
-        return None if checkpoint is None else checkpoint.calibration.get(self._named)
-
-    def _threshold(self, rate: float | None) -> float | None:
-        return None if rate is None else reject_confidence(self._calibration(), rate, self._named)
+        known = shipped_calibration(self._source.backbone) if checkpoint is None else checkpoint.calibration
+        return known.get(self._named)
 
     def _embed(self, pictures: Sequence[Picture]) -> Embeddings:
         return embed_images(
@@ -313,8 +317,8 @@ class FewShot:
                 raise DataError(f"class {name!r} has no picture that can be read; give it at least one")
         return support
 
-    def _scores(self, pictures: Sequence[Picture]) -> npt.NDArray[np.float32]:
-        """(n, N) log-probabilities."""
+    def _answer(self, pictures: Sequence[Picture]) -> tuple[npt.NDArray[np.float32], Episode, Embeddings]:
+        """(n, N) log-probabilities, and the task with its embeddings that they are of."""
         if not self._support:
             raise DataError("nothing was fitted: call fit with labelled pictures first")
         if len(pictures) == 0:
@@ -332,16 +336,14 @@ class FewShot:
         labels = np.repeat(np.arange(len(counts)), counts)
         rows = np.arange(len(everything.features))
         task = Episode("pictures", self.classes_, rows[: len(support)], labels, rows[len(support) :])
-        known = self._calibration()
         score = FeatureScorer(
             everything,
             self._classifier,
             class_text=self._texts(),
-            temperature=known["temperature"] if known else 1.0,
+            calibration=self._calibration(),
             device=self._source.encoder.device,
         )
-        scores: npt.NDArray[np.float32] = score(stack_episodes([task]))[0]
-        return scores
+        return score(stack_episodes([task]))[0], task, everything
 
     def _texts(self) -> dict[str, Tensor] | None:
         if self._named not in TEXT:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +11,13 @@ import numpy as np
 from torch import Tensor
 
 from episodes import Episode, ImageTable, Results, Score, evaluate, read_task_directory
-from episodes.errors import UsageError
 from episodes.files import display_name
 from episodes.predictions import UNKNOWN_LABEL
 from fewshot.adaptation import AdaptedScorer, TaskAdapter
 from fewshot.classifiers.base import Classifier
+from fewshot.classifiers.kinds import Calibration
 from fewshot.classifiers.scoring import FeatureScorer
+from fewshot.classifiers.surface import Floats
 from fewshot.device import Precision
 from fewshot.embedding.cache import EmbeddingCache
 from fewshot.embedding.embed import Embeddings, Progress, embed_images
@@ -85,7 +85,7 @@ def predict(
     classifier: Classifier,
     *,
     class_text: Callable[[Sequence[str]], dict[str, Tensor] | None] | None = None,
-    temperature: float = 1.0,
+    calibration: Calibration | None = None,
     adapter: TaskAdapter | None = None,
     seed: int = 0,
     truth: str | Path | None = None,
@@ -104,7 +104,7 @@ def predict(
         encoder: on the device that is to compute.
         classifier: the few-shot method.
         class_text: gives text embeddings (D,) of the tasks' class names, for classifiers that use names.
-        temperature: calibrates the confidence; see `fewshot.classifiers.calibration`.
+        calibration: of the classifier over this encoder, for confidences that mean accuracy; None leaves them as they are.
         adapter: tunes a copy of the encoder on each task's support pictures; None leaves it as it is.
         seed: of the adapter's augmentation.
         truth: of a folder, see `episodes.read_task_directory`.
@@ -124,7 +124,7 @@ def predict(
     texts = class_text(table.class_names) if class_text is not None else None
 
     def scorer(features: Embeddings) -> FeatureScorer:
-        return FeatureScorer(features, classifier, class_text=texts, temperature=temperature, device=encoder.device)
+        return FeatureScorer(features, classifier, class_text=texts, calibration=calibration, device=encoder.device)
 
     score: Score = scorer(embeddings)
     if adapter is not None:
@@ -133,32 +133,9 @@ def predict(
     return Prediction(table, episodes, embeddings, results)
 
 
-def reject_confidence(known: Mapping[str, Any] | None, rate: float, classifier: str) -> float:
-    """The confidence that an answer must have, so that only a share `rate` of pictures of foreign classes has it.
-
-    Args:
-        known: the classifier's entry of a checkpoint's calibration; None where there is none.
-        rate: the share.
-        classifier: its name, for the message.
-
-    Raises:
-        UsageError: nothing is known about confidences, or a rate outside (0, 1).
-    """
-    if known is None:
-        raise UsageError(
-            f"--reject needs to know how sure {classifier} is of foreign pictures: give a --checkpoint, whose training "
-            "measured that, and an inductive classifier"
-        )
-    if not 0 < rate < 1:
-        raise UsageError(f"reject is a share of foreign pictures above 0 and below 1, found {rate}")
-    quantiles = known["outsider_confidence"]
-    place = math.ceil((1 - rate) * (len(quantiles) - 1))
-    return float(math.nextafter(quantiles[place], math.inf))
-
-
-def reject(columns: Columns, threshold: float) -> Columns:
-    """A copy in which answers with a confidence below `threshold` are "unknown"; rows without an answer stay so."""
-    unsure = (columns["label"] != "") & ~(columns["confidence"].astype(float) >= threshold)
+def reject(columns: Columns, needed: Floats) -> Columns:
+    """A copy in which answers with a confidence below what is `needed` (M,) are "unknown"; rows without an answer stay so."""
+    unsure = (columns["label"] != "") & ~(columns["confidence"].astype(float) >= needed)
     return {**columns, "label": np.where(unsure, UNKNOWN_LABEL, columns["label"])}
 
 

@@ -101,11 +101,17 @@ EDITS: dict[str, tuple[str, Any]] = {
     "image_size as text": ("image_size", "64"), "encoder a number": ("encoder", 1), "blocks": ("encoder.blocks", 99),
     "kind": ("encoder.kind", "ClipResNet"), "calibration a list": ("calibration", [1]),
     "calibration of a number": ("calibration.prototype", 3), "temperature as text": ("calibration.prototype.temperature", "hot"),
-    "temperature 0": ("calibration.prototype.temperature", 0), "temperature below 0": ("calibration.prototype.temperature", -1.0),
-    "temperature NaN": ("calibration.prototype.temperature", float("nan")),
-    "quantiles empty": ("calibration.prototype.outsider_confidence", []),
-    "quantiles as text": ("calibration.prototype.outsider_confidence", ["a"]),
-    "quantiles of 5": ("calibration.prototype.outsider_confidence", [5.0]), "format 2": ("format", 2), "format text": ("format", "1"),
+    "temperature short": ("calibration.prototype.temperature", [0.0]), "temperature huge": ("calibration.prototype.temperature", [1e9] * 6),
+    "temperature NaN": ("calibration.prototype.temperature", [float("nan")] * 6), "rates empty": ("calibration.prototype.rates", []),
+    "rates falling": ("calibration.prototype.rates", [0.5, 0.1]), "thresholds short": ("calibration.prototype.thresholds", []),
+    "costs as text": ("calibration.prototype.costs", ["a"]), "ways turned": ("calibration.prototype.ways", [9, 2]),
+    "shots of 0": ("calibration.prototype.shots", [0, 5]), "source missing": ("calibration.prototype.source", None),
+    "old temperature 0": ("calibration.ridge.temperature", 0), "old temperature below 0": ("calibration.ridge.temperature", -1.0),
+    "old temperature NaN": ("calibration.ridge.temperature", float("nan")),
+    "old temperature as text": ("calibration.ridge.temperature", "hot"),
+    "quantiles empty": ("calibration.ridge.outsider_confidence", []),
+    "quantiles as text": ("calibration.ridge.outsider_confidence", ["a"]),
+    "quantiles of 5": ("calibration.ridge.outsider_confidence", [5.0]), "format 2": ("format", 2), "format text": ("format", "1"),
     "files a list": ("files", []), "digest a number": (f"files.{MODEL}", 4), "digest short": (f"files.{MODEL}", "abc"),
     "digest of another": (f"files.{MODEL}", "0" * 64), "pictures": ("pictures", {"train": "many", "validation": 1}),
 }  # fmt: skip
@@ -118,8 +124,26 @@ def test_an_edit_of_the_settings_that_makes_no_sense(
     path, value = EDITS[name]
 
     def change(config: dict[str, Any]) -> None:
-        calibration = {"temperature": 1.0, "ece_before": 0.1, "ece_after": 0.1, "outsider_confidence": [0.5]}
-        config["calibration"].setdefault("prototype", calibration)
+        zeros = [0.0] * 6
+        config["calibration"]["prototype"] = {
+            **{
+                "temperature": zeros,
+                "ways": [2, 9],
+                "shots": [1, 5],
+                "rates": [0.1, 0.5],
+                "thresholds": [zeros, zeros],
+            },
+            **{
+                "costs": [zeros, zeros],
+                "ece_before": 0.1,
+                "ece_after": 0.1,
+                "new_classes": True,
+                "outsiders": 9,
+                "source": "some",
+            },
+        }
+        older = {"temperature": 1.0, "ece_before": 0.1, "ece_after": 0.1, "outsider_confidence": [0.5]}
+        config["calibration"]["ridge"] = older
         keys = [MODEL if key == "model" else key for key in path.split(".") if key != "safetensors"]
         for key in keys[:-1]:
             config = config[key]

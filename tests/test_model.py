@@ -67,7 +67,7 @@ def test_a_checkpoint_brings_its_temperature_and_its_rejection(task: Path, tiny_
     assert rows_from(model, task, reject=0.3) == rows_of(strict)
     assert rows_of(plain) != rows_of(strict)  # something was rejected
     with pytest.raises(UsageError, match="--reject needs to know"):
-        FewShot("tiny").fit(task / "support").predict([task / "query" / "0.png"], reject=0.3)
+        FewShot("tiny", classifier="soft-kmeans").fit(task / "support").predict([task / "query" / "0.png"], reject=0.3)
 
 
 def test_probabilities_and_margins_belong_together(task: Path) -> None:

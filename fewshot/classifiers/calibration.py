@@ -8,7 +8,7 @@ such rows are left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,25 +51,22 @@ def stack_log_probabilities(
     return np.concatenate(padded), np.concatenate(known)
 
 
-def describe(known: Mapping[str, Any]) -> str:
-    """One classifier's calibration, as a checkpoint stores it, in a sentence."""
-    before, after = 100 * known["ece_before"], 100 * known["ece_after"]
-    return (
-        f"expected calibration error {before:.1f} % as it is, {after:.1f} % with temperature {known['temperature']:.2f}"
-    )
-
-
-def apply_temperature(log_probabilities: ArrayLike, temperature: float) -> NDArray[np.float64]:
-    """Log-probabilities divided by ``temperature`` and normalised again over the last axis; above 1 is less sure.
+def apply_temperature(log_probabilities: ArrayLike, temperature: ArrayLike) -> NDArray[np.float64]:
+    """Log-probabilities (T, Q, N) or (M, N) divided by a temperature and normalised again; above 1 is less sure.
 
     Order, hence every answer, stays. -inf stays -inf and a row of NaN stays NaN.
+
+    Args:
+        log_probabilities: of N ways, over the last axis.
+        temperature: a number, or one for each entry of the first axis.
 
     Raises:
         ValueError: unless positive.
     """
-    if not temperature > 0:
-        raise ValueError(f"a temperature must be positive, got {temperature}")
-    scaled = np.asarray(log_probabilities, dtype=np.float64) / temperature
+    values, warmth = np.asarray(log_probabilities, dtype=np.float64), np.asarray(temperature, dtype=np.float64)
+    if not (warmth > 0).all():
+        raise ValueError(f"a temperature must be positive, got {warmth}")
+    scaled = values / (warmth.reshape(-1, *(1,) * (values.ndim - 1)) if warmth.ndim else warmth)
     top = scaled.max(-1, keepdims=True)
     shifted = scaled - top
     made: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))

@@ -1,114 +1,157 @@
-"""Confidence that means what it says: one temperature a classifier, and when to answer "unknown".
+"""What one kind of pictures says of a classifier's confidence: its temperature, when to answer "unknown", and what that costs.
 
-Both are measured on validation episodes of mixed ways and shots, each with one class left out of its support: its queries
-belong nowhere and show how sure a classifier is of what it cannot know. Temperature scaling: Guo et al. 2017, 1706.04599.
+All three are functions of a task's ways and shots (`Surface`). Temperature scaling: Guo et al. 2017, arXiv 1706.04599.
+`fewshot.classifiers.calibrate` measures them, `fewshot.classifiers.kinds` applies them to tasks.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from episodes import EpisodeBatch, EpisodeSampler, ImageTable
-from episodes.counter_random import random_bits
-from fewshot.classifiers import INDUCTIVE, build_classifier
-from fewshot.classifiers.base import Classifier, Statistics
-from fewshot.classifiers.calibration import apply_temperature, fit_temperature, reliability, stack_log_probabilities
-from fewshot.classifiers.scoring import FeatureScorer
-from fewshot.embedding.embed import Embeddings
+from episodes.errors import UsageError
+from fewshot.classifiers.surface import Floats, Surface
 
-EPISODES = 400
-QUANTILES = 200  # of the outsiders' confidences, kept for --reject
-Floats = npt.NDArray[np.float64]
+#: Shares of foreign pictures whose threshold is kept; others lie between.
+RATES = (0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.98)
 
 
-def mixed_episodes(table: ImageTable, seed: int) -> EpisodeSampler | None:
-    """Episodes of 3 to 11 ways and 1 to 10 shots, as far as the classes go; None where they do not go far enough."""
-    counts = np.sort(table.counts)[::-1]
-    ways = min(11, int((counts >= 3).sum()))
-    if ways < 3:
-        return None
-    smallest = int(counts[ways - 1])
-    queries = max(1, min(5, smallest // 3))
-    shots = max(1, min(10, smallest - queries))
-    return EpisodeSampler(
-        table,
-        ways=(3, ways),
-        shots=(1, shots),
-        queries=queries,
-        seed=random_bits(seed, "calibration") >> 1,
-        episodes=EPISODES,
-    )
+@dataclass(frozen=True)
+class Confidence:
+    """One classifier over one encoder.
 
-
-def leave_last_class_out(batch: EpisodeBatch) -> tuple[EpisodeBatch, npt.NDArray[np.bool_]]:
-    """The same episodes without the support of their last class, and which (T, Q) queries belong to it."""
-    last = batch.n_way[:, None] - 1
-    left_out = batch.support_labels == last
-    outsiders = (batch.query_labels == last) & batch.query_mask
-    smaller = dataclasses.replace(
-        batch,
-        n_way=batch.n_way - 1,
-        class_ids=np.where(np.arange(batch.class_ids.shape[1]) < last, batch.class_ids, -1)[:, :-1],
-        support=np.where(left_out, -1, batch.support),
-        support_labels=np.where(left_out, -1, batch.support_labels),
-        query_labels=np.where(outsiders, -2, batch.query_labels),
-    )
-    return smaller, outsiders
-
-
-def calibrate(
-    embeddings: Embeddings, table: ImageTable, statistics: Statistics | None, seed: int
-) -> dict[str, dict[str, Any]]:
-    """For every inductive classifier: temperature, calibration error before and after, quantiles of outsiders' confidence.
-
-    The temperature is fitted on the first half of the episodes; errors are those of the second half. Empty where the
-    validation classes are too few or too small.
-
-    Args:
-        embeddings: of the rows of `table`.
-        table: the validation classes.
-        statistics: of the training classes; classifiers that need them are left out without.
-        seed: of the episodes.
+    Attributes:
+        log_temperature: Logarithm of what divides log-probabilities.
+        rates: (R,) shares of foreign pictures that are taken for one of the task's classes, rising.
+        thresholds: R of them: log-odds of the calibrated confidence that only that share reaches.
+        costs: R of them: log-odds of the share of the task's own pictures that do not reach it.
+        ece_before: Expected calibration error without the temperature, the mean over sizes of tasks.
+        ece_after: With it.
+        new_classes: Whether those errors were measured on other classes than the temperature was fitted on.
+        outsiders: Queries of foreign classes behind the thresholds.
+        source: Whose pictures it was measured on, in words.
     """
-    readable = np.flatnonzero(embeddings.readable.numpy())
-    table = table.select_rows(readable)
-    rows = torch.from_numpy(readable)
-    embeddings = Embeddings(embeddings.features[rows], embeddings.readable[rows], {}, embeddings.computed)
-    sampler = mixed_episodes(table, seed)
-    if sampler is None:
-        return {}
-    halves = [leave_last_class_out(sampler.batch(*part)) for part in ((0, EPISODES // 2), (EPISODES // 2, EPISODES))]
-    found = {}
-    for name in INDUCTIVE:
-        if statistics is not None or name not in ("simpleshot", "gda"):
-            found[name] = _calibrate_one(build_classifier(name, statistics=statistics), embeddings, halves)
-    return found
+
+    log_temperature: Surface
+    rates: tuple[float, ...]
+    thresholds: tuple[Surface, ...]
+    costs: tuple[Surface, ...]
+    ece_before: float
+    ece_after: float
+    new_classes: bool
+    outsiders: int
+    source: str
+
+    def check_rate(self, rate: float) -> None:
+        """Raise `UsageError` where validation cannot tell a threshold for a share `rate` of foreign pictures."""
+        if not self.rates[0] <= rate <= self.rates[-1]:
+            raise UsageError(
+                f"reject is {rate}: expected {self.rates[0]} to {self.rates[-1]}, the shares of foreign pictures that validation tells"
+            )
+
+    def threshold(self, rate: float, ways: npt.ArrayLike, shots: npt.ArrayLike) -> Floats:
+        """Log-odds (T,) of the confidence that only a share `rate` of pictures of foreign classes reaches.
+
+        Raises:
+            UsageError: a share that validation cannot tell.
+        """
+        return self._between(self.thresholds, rate, ways, shots)
+
+    def cost(self, rate: float, ways: npt.ArrayLike, shots: npt.ArrayLike) -> Floats:
+        """Log-odds (T,) of the share of pictures of the task's own classes that do not reach it; NaN if an older version made this.
+
+        Raises:
+            UsageError: a share that validation cannot tell.
+        """
+        return self._between(self.costs, rate, ways, shots) if self.costs else np.full(np.shape(ways), np.nan)
+
+    def _between(self, surfaces: tuple[Surface, ...], rate: float, ways: npt.ArrayLike, shots: npt.ArrayLike) -> Floats:
+        """Surfaces at `rate`, between the two nearest of `rates`, over log-odds."""
+        self.check_rate(rate)
+        values = np.stack([surface(ways, shots) for surface in surfaces])  # (R, T)
+        # Fitted one by one, they may cross where sizes are far from any that were seen; their order is known.
+        values = -np.sort(-values, axis=0)
+        above = min(int(np.searchsorted(self.rates, rate)), len(self.rates) - 1)
+        below = max(above - 1, 0)
+        low, high = log_odds(self.rates[below]), log_odds(self.rates[above])
+        part = 1.0 if above == below else (log_odds(rate) - low) / (high - low)
+        mixed: Floats = (1 - part) * values[below] + part * values[above]
+        return mixed
+
+    def describe(self) -> str:
+        """What is known of the calibration, in words."""
+        classes = "on other classes of these" if self.new_classes else "on these same classes"
+        return (
+            f"calibrated on {self.source}: expected calibration error {100 * self.ece_before:.1f} % as it is, "
+            f"{100 * self.ece_after:.1f} % with a temperature by ways and shots, {classes}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """For config.json; `from_json` reads it."""
+        return {
+            "temperature": _rounded(self.log_temperature),
+            "ways": list(self.log_temperature.ways),
+            "shots": list(self.log_temperature.shots),
+            "rates": list(self.rates),
+            "thresholds": [_rounded(surface) for surface in self.thresholds],
+            "costs": [_rounded(surface) for surface in self.costs],
+            **{key: getattr(self, key) for key in _PLAIN},
+        }
+
+    @classmethod
+    def from_json(cls, known: Mapping[str, Any]) -> Confidence:
+        """Read what `to_json` gave, or what checkpoints of older versions hold: one temperature and quantiles for all sizes."""
+        if "outsider_confidence" in known:
+            return _of_one_temperature(known)
+
+        def surface(coefficients: Any) -> Surface:
+            return Surface(tuple(coefficients), tuple(known["ways"]), tuple(known["shots"]))
+
+        return cls(
+            surface(known["temperature"]),
+            tuple(known["rates"]),
+            tuple(map(surface, known["thresholds"])),
+            tuple(map(surface, known["costs"])),
+            **{key: known[key] for key in _PLAIN},
+        )
 
 
-def _calibrate_one(
-    classifier: Classifier, embeddings: Embeddings, halves: list[tuple[EpisodeBatch, npt.NDArray[np.bool_]]]
-) -> dict[str, Any]:
-    scorer = FeatureScorer(embeddings, classifier)
-    (first, _), (second, outsiders) = halves
-    temperature = fit_temperature(*stack_log_probabilities([(scorer(first), first.query_labels)]))
-    scores = scorer(second).astype(np.float64)
-    table, truth = stack_log_probabilities([(scores, second.query_labels)])
-    outside = np.exp(apply_temperature(scores[outsiders & ~np.isnan(scores).any(-1)], temperature)).max(-1)
-    return {
-        "temperature": temperature,
-        "ece_before": _error(table, truth, 1.0),
-        "ece_after": _error(table, truth, temperature),
-        "outsiders": len(outside),
-        "outsider_confidence": np.quantile(outside, np.linspace(0, 1, QUANTILES + 1), method="higher").tolist(),
-    }
+_PLAIN = [field.name for field in dataclasses.fields(Confidence)][4:]
 
 
-def _error(table: Floats, truth: npt.NDArray[np.int64], temperature: float) -> float:
-    """Expected calibration error of log-probabilities (M, N) under a temperature."""
-    scaled = apply_temperature(table, temperature)
-    return reliability(np.exp(scaled.max(-1)), scaled.argmax(-1) == truth).error
+def _of_one_temperature(known: Mapping[str, Any]) -> Confidence:
+    """What a checkpoint of an older version knows, the same for every size; what rejecting costs it does not."""
+
+    def flat(value: float) -> Surface:
+        return Surface((value, 0.0, 0.0, 0.0, 0.0, 0.0), (2.0, 2.0), (1.0, 1.0))
+
+    quantiles = np.asarray(known["outsider_confidence"], dtype=np.float64)
+    places = [math.ceil((1 - rate) * (len(quantiles) - 1)) for rate in RATES]
+    thresholds = tuple(flat(float(log_odds(quantiles[place]))) for place in places)
+    return Confidence(
+        flat(math.log(known["temperature"])),
+        RATES,
+        thresholds,
+        (),
+        known["ece_before"],
+        known["ece_after"],
+        False,
+        known.get("outsiders", 0),
+        "validation episodes",
+    )
+
+
+def log_odds(share: npt.ArrayLike) -> Any:
+    """log(p / (1 - p)) of shares, kept away from 0 and 1 by 1e-7."""
+    share = np.clip(np.asarray(share, dtype=np.float64), 1e-7, 1 - 1e-7)
+    return np.log(share) - np.log1p(-share)
+
+
+def _rounded(surface: Surface) -> list[float]:
+    return [float(f"{value:.6g}") for value in surface.coefficients]

@@ -17,6 +17,7 @@ from episodes.episode import EpisodeBatch
 from fewshot.classifiers import maths
 from fewshot.classifiers.base import Classifier
 from fewshot.classifiers.calibration import apply_temperature
+from fewshot.classifiers.kinds import Calibration, TaskTraits
 from fewshot.classifiers.prototype import Prototype
 from fewshot.classifiers.tasks import TaskBatch
 from fewshot.embedding.embed import Embeddings
@@ -39,7 +40,7 @@ class FeatureScorer:
         classifier: Classifier,
         *,
         class_text: dict[str, Tensor] | None = None,
-        temperature: float = 1.0,
+        calibration: Calibration | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
         """Take embeddings and classifier; where it can, prepare every row's unit vector once.
@@ -48,16 +49,17 @@ class FeatureScorer:
             embeddings: of every row of the episodes' table.
             classifier: the few-shot method.
             class_text: class name -> (D,) text embedding, for classifiers that use names.
-            temperature: divides log-probabilities, to calibrate the confidence; the order of the classes stays.
+            calibration: gives the temperatures that divide log-probabilities; the order of the classes stays. None leaves them.
             device: where classification runs.
         """
         self.classifier = classifier
-        self._temperature = temperature
+        self._calibration = calibration
         self._features = embeddings.features.to(device)
         self._readable = embeddings.readable.to(device)
         self._class_text = class_text
         self._device = torch.device(device)
         self._prototypes: RowPrototypes | None = None
+        self._likeness: tuple[Floats, npt.NDArray[np.bool_]] | None = None  # of every row, once it is asked for
         if isinstance(classifier, Prototype) and classifier.metric == "cosine" and bool(embeddings.readable.all()):
             self._prototypes = RowPrototypes(self._features, classifier.scale)
 
@@ -77,10 +79,16 @@ class FeatureScorer:
                 else:
                     scores = own(rows[0][part], rows[1][part])
                 result[tasks[part], :, :n_way] = scores.cpu().numpy()
-        # Without a temperature nothing is touched: predict and evaluate must agree to the last bit.
-        if self._temperature == 1 or result.size == 0:
+        if self._calibration is None or result.size == 0:
             return result
-        return apply_temperature(result, self._temperature).astype(np.float32)
+        return apply_temperature(result, self._calibration.temperature(self.traits(batch))).astype(np.float32)
+
+    def traits(self, batch: EpisodeBatch) -> TaskTraits:
+        """What of the episodes their calibration depends on; only with a calibration."""
+        assert self._calibration is not None
+        if self._likeness is None:
+            self._likeness = self._calibration.likeness(self._features).cpu().numpy(), self._readable.cpu().numpy()
+        return self._calibration.traits(batch, *self._likeness)
 
     def _parts(self, batch: EpisodeBatch, tasks: int) -> Iterator[slice]:
         """Parts whose gathered features stay in a core's cache: on a CPU, fetching them from memory costs most.

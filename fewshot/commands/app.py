@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from fewshot.commands.common import WithClassifier, load_chosen_encoder, statistics_for, texts_for
+from fewshot.commands.common import WithClassifier, calibration_for, load_chosen_encoder, statistics_for, texts_for
 from fewshot.limits import Within
 from fewshot.options import own_fields_first
 from fewshot.registry import CLASSIFIERS, COMMANDS
@@ -88,13 +88,13 @@ class Answerer:
         from fewshot.report import write_prediction_report
 
         options, loaded = self._options, self._loaded
-        known = (loaded.checkpoint.calibration if loaded.checkpoint else {}).get(classifier)
+        known = calibration_for(options, loaded).get(classifier)
         method = build_classifier(classifier, statistics=statistics_for(options, loaded))
         prediction = predict(
             task,
             loaded.encoder,
             method,
-            temperature=known["temperature"] if known else 1.0,
+            calibration=known,
             seed=options.seed,
             class_text=lambda names: texts_for(options, loaded, [classifier], names),
             find_truth=False,

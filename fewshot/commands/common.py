@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from fewshot.checkpoint import Checkpoint
     from fewshot.classifiers.base import Statistics
+    from fewshot.classifiers.kinds import Calibration
     from fewshot.embedding.cache import EmbeddingCache
     from fewshot.encoders.base import VisionEncoder
 
@@ -148,6 +149,24 @@ def statistics_for(options: WithClassifier, loaded: LoadedEncoder, *, untouched:
     if loaded.checkpoint is not None:
         return loaded.checkpoint.original_statistics if untouched else loaded.checkpoint.statistics
     return shipped_statistics(loaded.backbone)
+
+
+def calibration_for(
+    options: WithClassifier, loaded: LoadedEncoder, *, untouched: bool = False
+) -> dict[str, Calibration]:
+    """Classifier -> what is known of its confidence over the loaded encoder, or the one from before tuning; missing where nothing is."""
+    from fewshot.classifiers import NEEDS_STATISTICS
+    from fewshot.classifiers.shipped import shipped_calibration
+
+    if loaded.checkpoint is not None and not untouched:
+        known = loaded.checkpoint.calibration
+    else:
+        known = shipped_calibration(loaded.backbone)
+    if options.statistics is None:
+        return known
+    return {
+        name: each for name, each in known.items() if name not in NEEDS_STATISTICS
+    }  # measured with other statistics
 
 
 def texts_for(

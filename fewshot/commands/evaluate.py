@@ -16,6 +16,7 @@ from episodes.wording import counted
 from fewshot.commands.common import (
     LoadedEncoder,
     WithClassifier,
+    calibration_for,
     check_writable,
     load_chosen_encoder,
     print_json,
@@ -261,7 +262,6 @@ def _rows(
     statistics = statistics_for(options, loaded, untouched=untouched) if needed else None
     classifiers = {name: build_classifier(name, statistics=statistics) for name in options.classifier}
     texts = texts_for(options, loaded, options.classifier, table.class_names)
-    calibration = loaded.checkpoint.calibration if loaded.checkpoint is not None and not untouched else {}
     embeddings = _embed(options, table, encoder)
     if not problems and embeddings.problems:
         problems.update(embeddings.problems)
@@ -279,7 +279,7 @@ def _rows(
         checkpoint=checkpoint,
         class_text=texts,
         adapt=_adaptation(options, table, encoder),
-        temperatures={name: known["temperature"] for name, known in calibration.items()},
+        calibrations=calibration_for(options, loaded, untouched=untouched),
         device=encoder.device,
     )
     return rows, embeddings

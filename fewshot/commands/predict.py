@@ -14,6 +14,7 @@ from episodes.wording import counted
 from fewshot.commands.common import (
     WithClassifier,
     WithEncoder,
+    calibration_for,
     check_writable,
     load_chosen_encoder,
     print_json,
@@ -29,6 +30,8 @@ from fewshot.registry import CLASSIFIERS, COMMANDS
 if TYPE_CHECKING:
     from episodes import Episode, ImageTable
     from fewshot.classifiers import Classifier
+    from fewshot.classifiers.kinds import Calibration
+    from fewshot.classifiers.rejection import Rejection
     from fewshot.commands.common import LoadedEncoder
     from fewshot.predict import Columns, Prediction
 
@@ -58,7 +61,8 @@ class Options(WithClassifier):
     """Write a page with every task's pictures, answers and confidences there too: FILE.html."""
     reject: Annotated[float, Within(0, 1, above=True, below=True)] | None = None
     """Answer "unknown" where the confidence is so low that this share of pictures of foreign classes would still be
-    taken for one of the task's (such as 0.05); needs a checkpoint, which knows its confidences."""
+    taken for one of the task's (such as 0.05), by the task's ways and shots. Needs a checkpoint, or tiny, lite0 or lite2, which know
+    their confidences; the output tells how many pictures of known classes that costs."""
     columns: Annotated[str, tyro.conf.arg(help=(
         f"Which columns the CSV has, in which order; there are also {_MORE}. image=filename,label=class gives them other names."
     ))] = ",".join(COLUMNS)  # fmt: skip
@@ -109,27 +113,32 @@ def run(options: Options) -> int:
     """Predict, and write the CSV; 3 where some picture could not be read."""
     from episodes import write_predictions
     from fewshot.classifiers import build_classifier
+    from fewshot.classifiers.rejection import Rejection, known_confidence
 
     columns = _checked_columns(options)
     tasks = read_tasks(options)
     loaded = load_chosen_encoder(options)
     refuse_views_with_adapt(options.adapt, loaded.encoder)
-    known = (loaded.checkpoint.calibration if loaded.checkpoint else {}).get(options.classifier)
+    known = calibration_for(options, loaded).get(options.classifier)
     if options.adapt is not None:
         known = None  # measured without adaptation, it says nothing about the adapted encoder
-    threshold = _threshold(options, known)
+    if options.reject is not None:
+        known_confidence(known, options.classifier).check_rate(options.reject)
     classifier = build_classifier(options.classifier, statistics=statistics_for(options, loaded))
-    prediction = _predict(options, loaded, tasks, classifier, known["temperature"] if known else 1.0)
+    prediction = _predict(options, loaded, tasks, classifier, known)
     if prediction is None:
         return 0
     if prediction.table.passed_over.summary():
         options.console.line(prediction.table.passed_over.summary())
     name_problems(prediction, options)
-    answers = _answers(options, prediction, threshold)
+    rejection = None
+    if options.reject is not None and known is not None:
+        rejection = Rejection.of(options.reject, known, prediction.episodes, prediction.embeddings)
+    answers = _answers(options, prediction, rejection)
     write_predictions(answers, options.output, columns, defuse_formulas=options.defuse_formulas)
     if options.report is not None:
         _write_report(options, loaded, prediction, classifier, calibrated=known is not None)
-    _report_result(options, loaded, prediction, answers, known, threshold)
+    _report_result(options, loaded, prediction, answers, known, rejection)
     return 3 if prediction.embeddings.problems or prediction.faults else 0
 
 
@@ -164,7 +173,7 @@ def _predict(
     loaded: LoadedEncoder,
     tasks: tuple[ImageTable, list[Episode]],
     classifier: Classifier,
-    temperature: float,
+    known: Calibration | None,
 ) -> Prediction | None:
     """The answers; None in all but the first of several processes, which only help with the embedding."""
     from fewshot.adaptation import build_adapter
@@ -181,7 +190,7 @@ def _predict(
             tasks,
             loaded.encoder,
             classifier,
-            temperature=temperature,
+            calibration=known,
             adapter=build_adapter(options.adapt) if options.adapt else None,
             seed=options.seed,
             class_text=lambda names: texts_for(options, loaded, [options.classifier], names),
@@ -212,11 +221,13 @@ def _checked_columns(options: Options) -> dict[str, str]:
     return columns
 
 
-def _answers(options: Options, prediction: Prediction, threshold: float | None) -> Columns:
+def _answers(options: Options, prediction: Prediction, rejection: Rejection | None) -> Columns:
     """The CSV's rows, by column."""
     from fewshot.predict import least_sure_first, reject
 
-    answers = prediction.columns if threshold is None else reject(prediction.columns, threshold)
+    answers = prediction.columns
+    if rejection is not None:
+        answers = reject(answers, rejection.thresholds[prediction.results.episode])
     return least_sure_first(answers) if options.sort else answers
 
 
@@ -244,12 +255,11 @@ def _report_result(
     loaded: LoadedEncoder,
     prediction: Prediction,
     answers: Columns,
-    known: dict[str, Any] | None,
-    threshold: float | None,
+    known: Calibration | None,
+    rejection: Rejection | None,
 ) -> None:
     """What standard output says at the end."""
     from episodes.predictions import UNKNOWN_LABEL
-    from fewshot.classifiers.calibration import describe as describe_calibration
 
     results, rows = prediction.results, len(answers["label"])
     measured = any(episode.query_labels is not None for episode in prediction.episodes)
@@ -269,7 +279,7 @@ def _report_result(
         return
     sure = "confidence uncalibrated"
     if known is not None:
-        sure = f"confidence calibrated on validation episodes ({describe_calibration(known)})"
+        sure = f"confidence {known.describe()}"
     left = int((answers["label"] == "").sum())
     named = f"{counted(rows, 'picture')} of {counted(len(prediction.episodes), 'task')} named"
     if left or prediction.faults:
@@ -277,25 +287,12 @@ def _report_result(
     if prediction.faults:
         named += f"; broken tasks: {len(prediction.faults)} (named above)"
     print(f"{options.output}: {named}; {sure}")
-    if threshold is not None:
+    if rejection is not None:
         unknown = int((answers["label"] == UNKNOWN_LABEL).sum())
-        print(f"{unknown} of them as unknown, below a confidence of {threshold:.4f}")
+        print(f"{unknown} of them as unknown, {rejection.describe(results.episode)}")
     if measured:
-        before = " (before --reject)" if threshold is not None else ""
+        before = " (before --reject)" if rejection is not None else ""
         print(f"accuracy{before}: {percent(results.mean, results.ci95)} over {counted(len(results.names), 'task')}")
-
-
-def _threshold(options: Options, known: dict[str, Any] | None) -> float | None:
-    """The confidence below which --reject answers "unknown".
-
-    Raises:
-        UsageError: a rate outside (0, 1), or nothing is known about confidences.
-    """
-    if options.reject is None:
-        return None
-    from fewshot.predict import reject_confidence
-
-    return reject_confidence(known, options.reject, options.classifier)
 
 
 def name_problems(prediction: Prediction, options: WithEncoder) -> None:

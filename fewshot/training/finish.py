@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from fewshot import checkpoint
 from fewshot.classifiers.base import Statistics
-from fewshot.classifiers.calibration import describe as describe_calibration
-from fewshot.classifiers.confidence import calibrate
+from fewshot.classifiers.calibrate import measure_confidence
 from fewshot.classifiers.statistics import select_rows, statistics_of
 from fewshot.console import percent
 from fewshot.embedding.cache import EmbeddingCache
@@ -23,10 +22,10 @@ def finish(run: Run, state: run_state.RunState, untouched: Embeddings | None) ->
         selection = _select(run, state, untouched)
         kept, original = _statistics(run, selection.alpha > 0)
         described = run.describe(selection, state.best_epoch)
-        described["calibration"] = calibrate(selection.embeddings, run.validation.table, kept, run.config.seed)
-        if described["calibration"]:
-            told = describe_calibration(described["calibration"]["prototype"])
-            run.console.line(f"confidence of prototype on validation episodes: {told}")
+        known = measure_confidence(selection.embeddings, run.validation.table, kept, run.config.seed)
+        described["calibration"] = {name: confidence.to_json() for name, confidence in known.items()}
+        if known:
+            run.console.line(f"confidence of prototype: {known['prototype'].describe()}")
         checkpoint.save_checkpoint(
             run.folder, described, run.encoder, run.model.classifier, run.model.log_scale, run.original, kept, original
         )

@@ -1,0 +1,53 @@
+"""A number as a smooth function of a task's ways and shots.
+
+How sure a classifier should be depends on both: few shots make poor prototypes, many ways make many rivals. Over log ways and log shots
+the dependence is nearly straight, so six coefficients, fitted on all sizes together, tell a size better than its own episodes would.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+TERMS = 6  # those of a parabola in log ways and log shots
+
+
+@dataclass(frozen=True)
+class Surface:
+    """c0 + c1 w + c2 s + c3 w^2 + c4 w s + c5 s^2 with w = log(ways) and s = log(shots), within the sizes that it was fitted on.
+
+    A task beyond them counts as the nearest size within: a parabola tells nothing about what lies outside.
+
+    Attributes:
+        coefficients: c0 to c5.
+        ways: Fewest and most that it was fitted on.
+        shots: Fewest and most that it was fitted on.
+    """
+
+    coefficients: tuple[float, ...]
+    ways: tuple[float, float]
+    shots: tuple[float, float]
+
+    def __call__(self, ways: npt.ArrayLike, shots: npt.ArrayLike) -> Floats:
+        """Evaluate it.
+
+        Args:
+            ways: (T,) or a number.
+            shots: As many.
+
+        Returns:
+            As many values.
+        """
+        ways, shots = np.asarray(ways, dtype=np.float64), np.asarray(shots, dtype=np.float64)
+        terms = design(np.clip(ways, *self.ways), np.clip(shots, *self.shots))
+        value: Floats = terms @ np.asarray(self.coefficients, dtype=np.float64)
+        return value
+
+
+def design(ways: npt.ArrayLike, shots: npt.ArrayLike) -> Floats:
+    """The terms (..., 6) that a surface's coefficients multiply."""
+    w, s = np.log(np.asarray(ways, dtype=np.float64)), np.log(np.asarray(shots, dtype=np.float64))
+    return np.stack([np.ones_like(w), w, s, w**2, w * s, s**2], axis=-1)
