@@ -19,6 +19,7 @@ from fewshot.__main__ import main
 from fewshot.checkpoint import CONFIG, MODEL, load_checkpoint, write_config
 from fewshot.tensors import load_tensors, save_tensors, sha256_of
 from fewshot.training import TrainConfig, train
+from tests.conftest import write_pictures
 
 
 def edit(run: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -126,22 +127,9 @@ def test_an_edit_of_the_settings_that_makes_no_sense(
     def change(config: dict[str, Any]) -> None:
         zeros = [0.0] * 6
         config["calibration"]["prototype"] = {
-            **{
-                "temperature": zeros,
-                "ways": [2, 9],
-                "shots": [1, 5],
-                "rates": [0.1, 0.5],
-                "thresholds": [zeros, zeros],
-            },
-            **{
-                "costs": [zeros, zeros],
-                "ece_before": 0.1,
-                "ece_after": 0.1,
-                "new_classes": True,
-                "outsiders": 9,
-                "source": "some",
-            },
-        }
+            "temperature": zeros, "ways": [2, 9], "shots": [1, 5], "rates": [0.1, 0.5], "thresholds": [zeros] * 2, "costs": [zeros] * 2,
+            "ece_before": 0.1, "ece_after": 0.1, "new_classes": True, "outsiders": 9, "source": "some",
+        }  # fmt: skip
         older = {"temperature": 1.0, "ece_before": 0.1, "ece_after": 0.1, "outsider_confidence": [0.5]}
         config["calibration"]["ridge"] = older
         keys = [MODEL if key == "model" else key for key in path.split(".") if key != "safetensors"]
@@ -150,8 +138,10 @@ def test_an_edit_of_the_settings_that_makes_no_sense(
         config[keys[-1]] = value
 
     edit(tiny_run, change)
+    write_pictures(tiny_run / "task" / "support", 2, 1)
+    write_pictures(tiny_run / "task", 1, 1).joinpath("class00").rename(tiny_run / "task" / "query")
     assert main(
-        ["predict", str(tiny_run / "nowhere"), str(tiny_run / "x.csv"), "--checkpoint", str(tiny_run), "--quiet"]
+        ["predict", str(tiny_run / "task"), str(tiny_run / "x.csv"), "--checkpoint", str(tiny_run), "--quiet"]
     ) in (1, 2)
     said = capsys.readouterr().err
     key = "SHA-256" if name == "digest of another" else path.split(".")[-1].replace("safetensors", MODEL)
