@@ -1,5 +1,6 @@
 """evaluate: episodes times a score function gives Results, in chunks so that memory stays bounded."""
 
+import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
@@ -40,13 +41,22 @@ def evaluate(episodes: Sequence[Episode], score: Score, *, chunk: int = 256, run
         raise DataError("evaluate needs at least one episode, found none")
     vocabulary = _Vocabulary()
     names: list[str] = []
+    classes: list[Int64Array] = []
     parts: list[tuple[Any, ...]] = []
     for start in range(0, len(episodes), chunk):
         stop = min(start + chunk, len(episodes))
         batch = _batch(episodes, start, stop)
-        parts.append(_answers(batch, score(batch), vocabulary.ids(batch), start, runners_up))
+        classes.append(vocabulary.ids(batch))
+        parts.append(_answers(batch, score(batch), classes[-1], start, runners_up))
         names.extend(batch.names)
-    return Results(names, vocabulary.names, *(np.concatenate(column) for column in zip(*parts, strict=True)))
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    return dataclasses.replace(Results(names, vocabulary.names, *columns), classes=_stacked(classes))
+
+
+def _stacked(parts: list[Int64Array]) -> Int64Array:
+    """Tables (t, n) of ids, one below the other: (T, N), the narrower ones padded with -1."""
+    widest = max(part.shape[1] for part in parts)
+    return np.concatenate([np.pad(part, ((0, 0), (0, widest - part.shape[1])), constant_values=-1) for part in parts])
 
 
 def _batch(episodes: Sequence[Episode], start: int, stop: int) -> EpisodeBatch:

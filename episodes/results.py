@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from episodes.class_interval import Losses, accuracy_for_new_classes, new_classes_ci95
 from episodes.episode import UNKNOWN
 from episodes.labels import read_truth
+from episodes.paired import PairedDifference, paired_difference
 from episodes.predictions import read_predictions, write_predictions
 from episodes.scoring import ScoreResult, score_predictions
-from episodes.statistics import PairedDifference, mean_interval, paired_difference, task_accuracies
+from episodes.statistics import mean_interval, task_accuracies
 from episodes.table import ImageTable
 from episodes.wording import counted
 
@@ -48,6 +50,7 @@ class Results:
         confidence: (M,) float32 probability of the answer, NaN where there is none.
         runner_up: (M,) int64 vocabulary id of the second-best class, -1 = none; None where nobody asked for it.
         margin: (M,) float32 confidence less the runner-up's: the smaller, the less sure; None as above.
+        classes: (T, N) int64 vocabulary ids of the episodes' classes, -1 = padding; None where they are not known.
     """
 
     names: Sequence[str]
@@ -59,6 +62,7 @@ class Results:
     confidence: np.ndarray[Any, np.dtype[np.float32]]
     runner_up: Int64Array | None = None
     margin: np.ndarray[Any, np.dtype[np.float32]] | None = None
+    classes: Int64Array | None = None
 
     @cached_property
     def accuracy(self) -> Float64Array:
@@ -77,8 +81,17 @@ class Results:
 
     @property
     def ci95(self) -> float:
-        """Half-width of the 95 % interval of the mean."""
+        """Half-width of the 95 % interval of the mean, over episodes of this pool of classes and pictures."""
         return self._interval[1]
+
+    @cached_property
+    def new_classes(self) -> tuple[float, float]:
+        """95 % interval (low, high) of the mean accuracy over episodes of new classes like these; NaN below three classes.
+
+        See :mod:`episodes.class_interval`.
+        """
+        losses = Losses(self.episode, self.truth, ((1, self.predicted),), self.classes)
+        return accuracy_for_new_classes(self.mean, new_classes_ci95(losses))
 
     @property
     def unanswered(self) -> int:

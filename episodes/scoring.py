@@ -1,7 +1,7 @@
 """Scoring a result CSV against a truth CSV."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from episodes.errors import DataError
@@ -25,6 +25,10 @@ class ScoreResult:
         coverage: share of the images that have an answer: neither an empty label nor "unknown".
         accuracy_answered: mean over tasks of the accuracy of those alone; NaN where there are none.
         ci95_answered: half-width of its 95 % interval.
+        new_classes_low: lower end of the 95 % interval of the accuracy on tasks of new classes, if one name is one class in all tasks;
+            NaN where there are fewer than three.
+        new_classes_high: upper end.
+        classes: how many names there are.
     """
 
     accuracy: float
@@ -35,6 +39,9 @@ class ScoreResult:
     coverage: float
     accuracy_answered: float
     ci95_answered: float
+    new_classes_low: float
+    new_classes_high: float
+    classes: int
 
 
 def score_predictions(result_csv: StrPath, truth_csv: StrPath, columns: Mapping[str, str] | None = None) -> ScoreResult:
@@ -84,7 +91,23 @@ def score_predictions(result_csv: StrPath, truth_csv: StrPath, columns: Mapping[
         dict(zip(names, accuracies.ravel().tolist(), strict=True)),
         sum(answered) / len(answered),
         *of_answered,
+        *_for_new_classes(
+            task, [(label, found[name][image]) for name in names for image, label in truth[name].items()], mean
+        ),
+        len(_names(truth)),
     )
+
+
+def _for_new_classes(task: Sequence[int], pairs: Sequence[tuple[str, str]], mean: float) -> tuple[float, float]:
+    """The interval from (true label, answer) of every image."""
+    import numpy as np  # only scoring needs it, not the names of the columns
+
+    from episodes.class_interval import Losses, accuracy_for_new_classes, new_classes_ci95
+
+    names = sorted({name for pair in pairs for name in pair} - {"", UNKNOWN_LABEL})
+    ids = {name: number for number, name in enumerate(names)}
+    truth, answers = np.array([[ids.get(name, -1) for name in pair] for pair in pairs]).T
+    return accuracy_for_new_classes(mean, new_classes_ci95(Losses(np.array(task), truth, ((1, answers),))))
 
 
 def _names(labels: Labels) -> set[str]:

@@ -1,4 +1,4 @@
-"""Means with honest intervals: Student's t, paired differences, and accuracy by task.
+"""Means with honest intervals: Student's t, and accuracy by task.
 
 ``evaluate`` and ``score`` both end here, in sums that are exact and so independent of order: that is why
 they agree to the last digit.
@@ -6,16 +6,12 @@ they agree to the last digit.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from episodes.errors import DataError
-from episodes.wording import counted
-
-_NORMAL_975 = 1.959963984540054
+NORMAL_975 = 1.959963984540054
 
 
 def task_accuracies(task: Any, correct: Any, known: Any, tasks: int) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -41,78 +37,25 @@ def mean_interval(values: Any) -> tuple[float, float]:
     if not known:
         return math.nan, math.nan
     mean = math.fsum(known) / len(known)
-    return mean, _half_width(_deviation(known, mean), len(known))
+    return mean, half_width(deviation(known, mean), len(known))
 
 
-def _deviation(values: Sequence[float], mean: float) -> float:
+def deviation(values: Sequence[float], mean: float) -> float:
+    """Standard deviation of values (n - 1 in the denominator); NaN for one value."""
     if len(values) < 2:
         return math.nan
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
-def _half_width(deviation: float, count: int) -> float:
-    return student_t_975(count - 1) * deviation / math.sqrt(count) if count > 1 else math.nan
+def half_width(spread: float, count: int) -> float:
+    """Of the 95 % interval of a mean of `count` values whose standard deviation is `spread`; NaN for one value."""
+    return student_t_975(count - 1) * spread / math.sqrt(count) if count > 1 else math.nan
 
 
-@dataclass(frozen=True)
-class PairedDifference:
-    """Mean of a - b over the same episodes, with its 95 % half-width.
-
-    ``episodes_needed``: how many episodes would settle which is better if mean and spread stay as they are;
-    None where no number would, because the mean is 0 (or there is one episode only).
-    """
-
-    mean: float
-    ci95: float
-    episodes: int
-    episodes_needed: int | None
-
-    @property
-    def settled(self) -> bool:
-        """Whether the interval leaves out 0."""
-        return abs(self.mean) > self.ci95
-
-    def summary(self) -> str:
-        """The difference with its interval, and whether it is settled, in a sentence."""
-        text = f"{self.mean:+.2%} ± {self.ci95:.2%} over {counted(self.episodes, 'episode')}"
-        if self.settled:
-            return text
-        needed = "no number would settle it" if self.episodes_needed is None else f"about {self.episodes_needed} would"
-        return f"{text}: not settled; {needed}"
-
-
-def paired_difference(a: Any, b: Any) -> PairedDifference:
-    """Compare two methods on the same episodes.
-
-    Args:
-        a: :class:`~episodes.results.Results`, or (T,) accuracies; NaN (unknown) in either is left out.
-        b: the other method, on the same episodes.
-
-    Raises:
-        DataError: the episodes are not the same, or none has a known accuracy in both.
-    """
-    first, second = np.asarray(getattr(a, "accuracy", a), float), np.asarray(getattr(b, "accuracy", b), float)
-    if first.shape != second.shape or first.ndim != 1:
-        raise DataError(f"a paired difference takes the same episodes twice, found {first.shape} and {second.shape}")
-    for name in ("names", "episode", "row"):
-        if hasattr(a, name) and hasattr(b, name) and not np.array_equal(getattr(a, name), getattr(b, name)):
-            raise DataError(f"a paired difference takes the same episodes twice, but their {name}s differ")
-    differences = [float(value) for value in first - second if not math.isnan(value)]
-    if not differences:
-        raise DataError("a paired difference needs at least one episode with known accuracy in both, found none")
-    mean, half_width = mean_interval(differences)
-    needed = _episodes_needed(mean, _deviation(differences, mean))
-    return PairedDifference(mean, half_width, len(differences), needed)
-
-
-def _episodes_needed(mean: float, deviation: float) -> int | None:
-    if mean == 0 or math.isnan(deviation):
-        return None
-    count = max(2, math.ceil((_NORMAL_975 * deviation / abs(mean)) ** 2))
-    # Student's t is wider than the normal, by a few episodes where they are few.
-    while count < 10_000 and _half_width(deviation, count) >= abs(mean):
-        count += 1
-    return count
+def mean_variance(values: Any) -> float:
+    """Variance of the mean of (n,) values, from their own spread; NaN for one value."""
+    known = [float(value) for value in values]
+    return deviation(known, math.fsum(known) / len(known)) ** 2 / len(known)
 
 
 @lru_cache(maxsize=4096)
@@ -125,7 +68,7 @@ def student_t_975(degrees: int) -> float:
     if degrees < 1:
         return math.nan
     if degrees > 200:
-        z = _NORMAL_975
+        z = NORMAL_975
         terms = (
             (z**3 + z) / 4,
             (5 * z**5 + 16 * z**3 + 3 * z) / 96,

@@ -68,6 +68,11 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
+def interval(low: float, high: float) -> str:
+    """0.471, 0.5533 -> "47.1 to 55.3 %"; a dash where it is not known."""
+    return f"{100 * low:.1f} to {100 * high:.1f} %" if low == low else "-"
+
+
 def percent(mean: float, ci95: float) -> str:
     """0.8123, 0.0044 -> "81.2 ± 0.4 %"."""
     if mean != mean:

@@ -60,7 +60,14 @@ class EvaluationRow:
     def document(self) -> dict[str, Any]:
         """The row of `fewshot evaluate --json`."""
         kept = {key: value for key, value in vars(self).items() if key != "results"}
-        return {**kept, "accuracy": self.results.mean, "ci95": self.results.ci95}
+        low, high = self.results.new_classes
+        return {
+            **kept,
+            "accuracy": self.results.mean,
+            "ci95": self.results.ci95,
+            "new_classes_low": low,
+            "new_classes_high": high,
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,6 +210,7 @@ class Comparison:
             "shots": self.first.shots,
             "difference": self.difference.mean,
             "ci95": self.difference.ci95,
+            "ci95_new_classes": self.difference.ci95_new_classes,
             "episodes": self.difference.episodes,
             "episodes_needed": self.difference.episodes_needed,
         }

@@ -14,20 +14,29 @@ if TYPE_CHECKING:
 
 
 def table_of(rows: list[EvaluationRow]) -> str:
-    """The rows as aligned text; transductive classifiers are marked."""
+    """The rows as aligned text; transductive classifiers are marked.
+
+    Class folders are a sample of the classes that somebody has: there the interval for new classes comes first.
+    """
     from fewshot.classifiers import TRANSDUCTIVE
-    from fewshot.console import percent
+    from fewshot.console import interval, percent
 
     def text(value: int | str | None) -> str:
         return "mixed" if value is None else str(value)
 
-    head = ("encoder", "classifier", "ways", "shots", "queries", "episodes", "seed", "accuracy (95 % interval)")
+    sampled = any(row.seed is not None for row in rows)
+    pool = ("95 %, these classes",) if sampled else ("95 %, these tasks",)
+    both = ("95 %, new classes", *pool) if sampled else (*pool, "95 %, new classes")
+    head = ("encoder", "classifier", "ways", "shots", "queries", "episodes", "seed", "accuracy", *both)
     cells = [head]
     for row in rows:
-        accuracy = percent(row.results.mean, row.results.ci95)
+        found = row.results
+        shown = (interval(*found.new_classes), f"± {100 * found.ci95:.1f}" if found.ci95 == found.ci95 else "-")
         sizes = (text(row.ways), text(row.shots), text(row.queries), str(row.episodes))
         marked = f"{row.classifier} *" if row.classifier in TRANSDUCTIVE else row.classifier
-        cells.append((row.encoder, marked, *sizes, "-" if row.seed is None else str(row.seed), accuracy))
+        seed = "-" if row.seed is None else str(row.seed)
+        accuracy = percent(found.mean, float("nan"))
+        cells.append((row.encoder, marked, *sizes, seed, accuracy, *(shown if sampled else reversed(shown))))
     widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
     lines = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells]
     if any(row.classifier in TRANSDUCTIVE for row in rows):

@@ -18,7 +18,7 @@ from fewshot.registry import COMMANDS
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Accuracy of a result CSV: the mean over tasks, with its 95 % interval."""
+    """Accuracy of a result CSV: the mean over tasks, with its 95 % intervals over tasks and for new classes."""
 
     result: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RESULT.csv")]
     """A CSV that 'fewshot predict' wrote, or any with the columns task, image and label."""
@@ -34,7 +34,7 @@ class Options:
 def run(options: Options) -> int:
     """Score, and print."""
     from episodes import score_predictions
-    from fewshot.console import percent
+    from fewshot.console import interval, percent
 
     try:
         called = parse_columns(options.columns)
@@ -44,9 +44,14 @@ def run(options: Options) -> int:
     if options.json:
         print_json({name: value for name, value in dataclasses.asdict(score).items() if name != "per_task"})
         return 0
-    interval = " (95 % interval)" if score.ci95 == score.ci95 else ""
+    known = " (95 % interval)" if score.ci95 == score.ci95 else ""
     sizes = f"over {counted(score.tasks, 'task')}, {counted(score.images, 'picture')}"
-    print(f"{percent(score.accuracy, score.ci95)}{interval} {sizes}")
+    print(f"{percent(score.accuracy, score.ci95)}{known} {sizes}")
+    if score.new_classes_low == score.new_classes_low:
+        found = interval(score.new_classes_low, score.new_classes_high)
+        print(
+            f"for new classes: {found} (95 % interval), if the {score.classes} names are the same classes in all tasks"
+        )
     if score.coverage < 1:
         print(
             f"{score.coverage:.1%} of them have an answer (neither empty nor {UNKNOWN_LABEL}); of these are right: "
