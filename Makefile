@@ -1,6 +1,7 @@
 # make install   .venv with everything; seconds when run again
 # make demo      draw pictures, train, predict, score (needs no download of weights or data)
 # make test      the test suite; make test-slow: the tests that take minutes or need FEWSHOT_DATA
+# make test-browser   the report and the app in Chromium (apt-get install chromium chromium-driver; else they skip)
 # make lint      ruff and mypy; make format: let ruff rewrite the code
 # make docs      the site, API pages from the docstrings, into site/; fails on any warning
 # make benchmarks   measure against other libraries (minutes)
@@ -14,7 +15,7 @@ PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/installed
 CODE   := $(wildcard episodes fewshot experiments)
 
-.PHONY: install demo test test-slow lint format docs benchmarks clean
+.PHONY: install demo test test-browser test-slow lint format docs benchmarks clean
 .DELETE_ON_ERROR:
 
 install: $(STAMP)
@@ -38,6 +39,9 @@ demo: install
 
 test: install
 	$(PY) -m pytest
+
+test-browser: install
+	$(PY) -m pytest -m browser
 
 test-slow: install
 	$(PY) -m pytest -m 'slow or data'

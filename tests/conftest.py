@@ -14,6 +14,9 @@ from PIL import Image
 
 from fewshot.config import TrainConfig
 from fewshot.encoders._clip_import import import_clip_model
+from tests.browsing import browser
+
+__all__ = ["browser"]  # a fixture
 
 
 @pytest.fixture(autouse=True)

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import threading
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from episodes.errors import UsageError
 from fewshot.commands.common import WithClassifier, calibration_for, load_chosen_encoder, statistics_for, texts_for
 from fewshot.limits import Within
 from fewshot.options import own_fields_first
 from fewshot.registry import CLASSIFIERS, COMMANDS
 
 if TYPE_CHECKING:
+    from fewshot.app.server import Server
+    from fewshot.classifiers.kinds import Calibration
     from fewshot.commands.common import LoadedEncoder
     from fewshot.predict import Prediction
+
+_FIRST_PORT, _PORTS = 7860, 100
 
 
 @own_fields_first
@@ -27,7 +35,7 @@ class Options(WithClassifier):
 
     classifier: Annotated[str, tyro.conf.arg(help=f"Chosen at the start: {CLASSIFIERS.describe()}.")] = "prototype"
     host: str = "127.0.0.1"
-    """Where to listen; 0.0.0.0 lets other machines in."""
+    """Where to listen; 0.0.0.0 lets other machines in, if they know the address with its token."""
     port: Annotated[int, Within(0, 65535)] | None = None
     """The port; the first free one from 7860 unless given."""
 
@@ -36,42 +44,84 @@ class Options(WithClassifier):
     "app", "a page in the browser to try it on: pictures of a few classes in, names of others out", position=8
 )
 def run(options: Options) -> int:
-    """Serve the page until it is interrupted."""
-    with TemporaryDirectory(prefix="fewshot-app-") as folder:
-        return _serve(options, page_of(options, Path(folder)))
+    """Serve the page until it is interrupted; uploads are gone at the end."""
+    from fewshot.app.server import import_server
+    from fewshot.app.uploads import upload_folder
 
-
-def _serve(options: Options, page: Any) -> int:
-    from fewshot.app.page import theme
-
-    _, url, _ = page.launch(
-        server_name=options.host,
-        server_port=options.port,
-        theme=theme(),
-        prevent_thread_lock=True,
-        quiet=True,
-        share=False,
-        footer_links=[],
-    )
-    print(f"the page is at {url}   (Ctrl-C ends it)", flush=True)
-    try:
-        threading.Event().wait()
-    finally:
-        page.close(verbose=False)
+    import_server()  # before the weights are read: that takes longer
+    if hasattr(signal, "SIGHUP"):  # a terminal that is closed: the uploads have to go then, too
+        signal.signal(signal.SIGHUP, lambda number, frame: os.kill(os.getpid(), signal.SIGTERM))
+    with upload_folder() as folder:
+        server = server_of(options, folder)
+        with listening_socket(options.host, options.port) as listening:
+            serve(server, options.host, listening, secrets.token_urlsafe(24))
     return 0
 
 
-def page_of(options: Options, folder: Path) -> Any:
-    """The page, which keeps its tasks in `folder`; raises as the library's functions that it calls."""
-    from fewshot.app.page import build_page, import_gradio
+def serve(server: Server, host: str, listening: socket.socket, token: str) -> None:
+    """Say where the page is, and answer until the process is told to stop."""
+    shown = f"[{host}]" if ":" in host else host
+    print(f"the page is at http://{shown}:{listening.getsockname()[1]}/?token={token}   (Ctrl-C ends it)", flush=True)
+    web_server(server, host, listening, token).run(sockets=[listening])
+
+
+def web_server(server: Server, host: str, listening: socket.socket, token: str) -> Any:
+    """The `uvicorn.Server` of the page."""
+    from fewshot.app.server import import_server
+
+    uvicorn = import_server()
+    settings = uvicorn.Config(
+        server.application(token, host, listening.getsockname()[1]),
+        log_level="error",
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=3,
+    )
+    return uvicorn.Server(settings)
+
+
+def listening_socket(host: str, port: int | None) -> socket.socket:
+    """A socket that takes connections.
+
+    Args:
+        host: where.
+        port: which; None takes the first free one from 7860.
+
+    Raises:
+        UsageError: there is no such place, or it is taken.
+    """
+    problem: OSError | None = None
+    for candidate in range(_FIRST_PORT, _FIRST_PORT + _PORTS) if port is None else (port,):
+        try:
+            family, kind, protocol, _, place = socket.getaddrinfo(host, candidate, type=socket.SOCK_STREAM)[0]
+            listening = socket.socket(family, kind, protocol)
+        except OSError as error:
+            raise UsageError(f"--host {host}: there is no such place to listen ({error.strerror or error})") from error
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(place)
+            listening.listen(128)
+            return listening
+        except OSError as error:
+            listening.close()
+            problem = error
+    where = f"--port {port}" if port is not None else f"ports {_FIRST_PORT} to {_FIRST_PORT + _PORTS - 1}"
+    raise UsageError(f"{where}: cannot listen on {host} ({problem}); give another --port, or 0 for any")
+
+
+def server_of(options: Options, folder: Path) -> Server:
+    """What answers browsers, which keeps their pictures in `folder`; raises as the library's functions that it calls."""
+    from fewshot.app.answering import Naming
+    from fewshot.app.server import Server
     from fewshot.classifiers import CLASSIFIER_NAMES, build_classifier
 
-    import_gradio()  # before the weights are read: that takes longer
     loaded = load_chosen_encoder(options)
     build_classifier(options.classifier, statistics=statistics_for(options, loaded))  # says at once if it cannot be
     kind = "tuned" if loaded.checkpoint is not None and loaded.checkpoint.tuned else "untouched"
-    heading = f"Encoder: {kind} {loaded.backbone}"
-    return build_page(Answerer(options, loaded), heading, CLASSIFIER_NAMES, options.classifier, folder)
+    answerer = Answerer(options, loaded)
+    heading = f"Encoder: {kind} {loaded.backbone}. Pictures stay on this machine, and are deleted when the app ends."
+    return Server(Naming(answerer.predict, answerer.write), heading, CLASSIFIER_NAMES, options.classifier, folder)
 
 
 class Answerer:
@@ -80,29 +130,31 @@ class Answerer:
     def __init__(self, options: Options, loaded: LoadedEncoder) -> None:
         self._options, self._loaded = options, loaded
 
-    def __call__(self, task: Path, classifier: str) -> tuple[Prediction, Path, Path]:
-        """The prediction, and the report and the CSV of it beside the task."""
-        from episodes import write_predictions
-        from fewshot.classifiers import build_classifier
+    def predict(self, root: Path, classifier: str, progress: Callable[[int, int], None]) -> Prediction:
+        """The prediction of the task in `root`."""
         from fewshot.predict import predict
-        from fewshot.report import write_prediction_report
 
         options, loaded = self._options, self._loaded
-        known = calibration_for(options, loaded).get(classifier)
-        method = build_classifier(classifier, statistics=statistics_for(options, loaded))
-        prediction = predict(
-            task,
+        return predict(
+            root,
             loaded.encoder,
-            method,
-            calibration=known,
+            self._method(classifier),
+            calibration=self._calibration(classifier),
             seed=options.seed,
             class_text=lambda names: texts_for(options, loaded, [classifier], names),
             find_truth=False,
             precision=options.precision,
             workers=options.workers,
             cache=options.cache,
+            progress=progress,
         )
-        report, result = task / "report.html", task / "result.csv"
+
+    def write(self, prediction: Prediction, classifier: str, result: Path, report: Path) -> None:
+        """Write the CSV and the report of a prediction."""
+        from episodes import write_predictions
+        from fewshot.report import write_prediction_report
+
+        loaded = self._loaded
         write_predictions(prediction.frame, result)
         write_prediction_report(
             prediction,
@@ -111,6 +163,15 @@ class Answerer:
             classifier=classifier,
             checkpoint=loaded.checkpoint_name,
             tuned=loaded.checkpoint.tuned if loaded.checkpoint else False,
-            calibrated=known is not None,
+            calibrated=self._calibration(classifier) is not None,
+            method=self._method(classifier),
+            class_text=texts_for(self._options, loaded, [classifier], prediction.table.class_names),
         )
-        return prediction, report, result
+
+    def _method(self, classifier: str) -> Any:
+        from fewshot.classifiers import build_classifier
+
+        return build_classifier(classifier, statistics=statistics_for(self._options, self._loaded))
+
+    def _calibration(self, classifier: str) -> Calibration | None:
+        return calibration_for(self._options, self._loaded).get(classifier)

@@ -308,7 +308,7 @@ def _write_report(
         embeddings,
         comparisons=comparison_lines(comparisons),
         tuned=checkpoint is not None and checkpoint.tuned,
-        calibrated=tuple(checkpoint.calibration) if checkpoint is not None else (),
+        calibrated=tuple(calibration_for(options, loaded)),
     )
     options.console.line(f"report: {path}")
 

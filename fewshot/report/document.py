@@ -121,7 +121,7 @@ def _answer(prediction: Prediction, i: int, thumbnails: Thumbnails, names: Names
         prediction.table.image_name(row),
         answer if answer >= 0 else names(NO_ANSWER),
         -1 if truth == UNKNOWN else names(NONE_OF_THEM) if truth == OUTSIDE else truth,
-        -1 if math.isnan(sure) else round(sure, 4),
+        -1 if math.isnan(sure) else round(sure, 6),
     ]
 
 

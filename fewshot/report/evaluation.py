@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from fewshot.evaluation import EpisodeSet, EvaluationRow
 from fewshot.predict import Prediction
 from fewshot.report.numbers import number_tasks
 from fewshot.report.page import PICTURE_BYTES, write_page
+
+Int64Array = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def write_evaluation_report(
@@ -87,13 +90,23 @@ def named_episodes(sets: Sequence[EpisodeSet]) -> list[Episode]:
 def joined(parts: Sequence[Results]) -> Results:
     """Several results, one after the other, over one vocabulary."""
     ids: dict[str, int] = {}
-    columns = []
+    columns, classes = [], []
     before = 0
     for part in parts:
         # the last two entries let -1 (unknown, no answer) and -2 (none of the classes) stay what they are
         mine = np.array([*(ids.setdefault(name, len(ids)) for name in part.vocabulary), -2, -1], dtype=np.int64)
         columns.append((part.episode + before, part.row, mine[part.predicted], mine[part.truth], part.confidence))
+        classes.append(None if part.classes is None else mine[part.classes])
         before += len(part.names)
     episode, row, predicted, truth, confidence = (np.concatenate(column) for column in zip(*columns, strict=True))
     names = [name for part in parts for name in part.names]
-    return Results(names, tuple(ids), episode, row, predicted, truth, confidence)
+    return Results(names, tuple(ids), episode, row, predicted, truth, confidence, classes=_below(classes))
+
+
+def _below(parts: Sequence[Int64Array | None]) -> Int64Array | None:
+    """(T, N) class ids of several results, one below the other, padded with -1; None where some have none."""
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return None
+    width = max(part.shape[1] for part in known)
+    return np.concatenate([np.pad(part, ((0, 0), (0, width - part.shape[1])), constant_values=-1) for part in known])

@@ -1,66 +1,183 @@
-"""The page over HTTP, as a browser uses it: its answers are those of `fewshot predict`."""
+"""The page over HTTP, as a browser uses it: its answers are those of `fewshot predict`, and nobody else gets in."""
 
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
-from gradio_client import Client, handle_file
-from gradio_client.exceptions import AppError
 
-from fewshot.app.naming import example, write_task
-from fewshot.commands.app import Options, page_of
+from episodes import EpisodeSampler, read_class_folders, write_task_directory
+from episodes.errors import UsageError
+from fewshot.app import server as server_module
+from fewshot.app.naming import example
+from fewshot.commands.app import listening_socket
 from fewshot.commands.cli import main
+from tests.app.conftest import Visitor
+from tests.conftest import write_pictures
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def client(tmp_path: Path) -> Iterator[Client]:
-    page = page_of(Options(backbone="tiny", quiet=True), tmp_path)
-    _, url, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, share=False)
-    try:
-        yield Client(url, verbose=False, analytics_enabled=False)
-    finally:
-        page.close(verbose=False)
+def predicted(root: Path, result: Path, *more: str) -> bytes:
+    assert main(["predict", str(root), str(result), "--backbone", "tiny", "--quiet", *more]) in (0, 3)
+    return result.read_bytes()
 
 
-def test_classes_in_answers_out(client: Client, tmp_path: Path) -> None:
+def test_classes_in_answers_out(visitor: Visitor, tmp_path: Path) -> None:
     classes, queries = example(tmp_path)
     for name, paths in classes.items():
-        for path in paths:  # a class may be added to
-            shown, *_ = client.predict(name, [handle_file(path)], api_name="/add")
-    assert [entry["caption"] for entry in shown] == [name for name, paths in classes.items() for _ in paths]
-    named, written = client.predict([handle_file(path) for path in queries], "prototype", api_name="/name")
-    root, result = write_task(tmp_path / "task", classes, queries), tmp_path / "result.csv"
-    assert main(["predict", str(root), str(result), "--backbone", "tiny", "--quiet"]) == 0
-    expected = list(csv.DictReader(result.open(newline="", encoding="utf-8")))
-    assert [entry["caption"] for entry in named] == [
-        f"{row['label']}  {float(row['confidence']):.0%}" for row in expected
-    ]
-    by_suffix = {Path(path).suffix: Path(path) for path in written}
-    assert by_suffix[".csv"].read_bytes() == result.read_bytes()
-    assert "<html" in by_suffix[".html"].read_text(encoding="utf-8")
-    client.predict(api_name="/clear")
-    with pytest.raises(AppError, match="at least two"):
-        client.predict([handle_file(path) for path in queries], "prototype", api_name="/name")
+        visitor.edit("add-class", name=name)
+        for path in paths:
+            visitor.upload(path.name, path.read_bytes(), name)
+            target = tmp_path / "task" / "testB" / "task1" / "support" / name / path.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+    (tmp_path / "task" / "testB" / "task1" / "query").mkdir()
+    for path in queries[::-1]:
+        visitor.upload(path.name, path.read_bytes())
+        (tmp_path / "task" / "testB" / "task1" / "query" / path.name).write_bytes(path.read_bytes())
+    found = visitor.post("/api/name", classifier="prototype")
+    expected = predicted(tmp_path / "task", tmp_path / "result.csv")
+    assert visitor.get("/result.csv") == expected  # with the user's own file names
+    rows = {row["image"]: row for row in csv.DictReader(io.StringIO(expected.decode()))}
+    answers = found["named"]["answers"]
+    assert [answer["name"] for answer in answers] == [path.name for path in queries[::-1]]  # in the order of choice
+    for answer in answers:
+        assert answer["label"] == rows[answer["name"]]["label"]
+        assert answer["confidence"] == float(rows[answer["name"]]["confidence"])
+    assert found["named"]["warnings"] == [] and found["named"]["changes"] == found["changes"]
+    assert b"Few-shot predictions" in visitor.get("/report.html")
+    assert visitor.post("/api/name", classifier="nearest")["named"]["classifier"] == "nearest"
+    visitor.post("/api/name", 400, classifier="wizard")
 
 
-def test_the_example_and_another_classifier(client: Client) -> None:
-    shown, queries = client.predict(api_name="/example")
-    assert len(shown) == 10 and len(queries) == 10
-    named, _ = client.predict([handle_file(path) for path in queries], "nearest", api_name="/name")
-    assert len(named) == 10
-    with pytest.raises(AppError, match="cannot be the name of a class"):
-        client.predict("a/b", [handle_file(queries[0])], api_name="/add")
+def test_the_nearest_support_pictures_of_an_answer(visitor: Visitor) -> None:
+    from fewshot import embed_images, load_encoder
+
+    found = visitor.edit("example")
+    support = {p["id"]: p["name"] for entry in found["classes"] for p in entry["pictures"]}
+    answers = visitor.post("/api/name", classifier="nearest")["named"]["answers"]
+    folder = next(visitor.folder.glob(f"*/uploads/{answers[0]['name']}")).parent
+    names = [*support.values(), *(answer["name"] for answer in answers)]
+    features = embed_images(load_encoder("tiny"), [folder / name for name in names]).features.numpy()
+    for answer, feature in zip(answers, features[len(support) :], strict=True):
+        cosines = dict(zip(support, (features[: len(support)] @ feature).tolist(), strict=True))
+        best = sorted(cosines, key=lambda number: -cosines[number])[:3]
+        assert [number for number, _ in answer["nearest"]] == best
+        assert [cosine for _, cosine in answer["nearest"]] == pytest.approx([cosines[n] for n in best], abs=6e-4)
+        assert support[best[0]].rsplit("-", 1)[0] == answer["label"]
+
+
+def test_an_unreadable_picture_is_named_and_is_no_class(visitor: Visitor, tmp_path: Path) -> None:
+    visitor.edit("example")
+    visitor.edit("add-class", name="ghost")
+    assert "not a picture" in visitor.upload("broken.png", b"no picture", "ghost")["problem"]
+    assert visitor.upload("empty.jpg", b"")["problem"] == "the file is empty"
+    visitor.upload("notes.txt", b"text", status=400)
+    found = visitor.post("/api/name", classifier="prototype")["named"]
+    told = "\n".join(found["warnings"])
+    assert "support/ghost/broken.png cannot be read (not a picture in a known format)" in told
+    assert "query/empty.jpg cannot be read (the file is empty)" in told
+    assert "class ghost has no readable picture: it cannot be an answer" in told
+    assert str(visitor.folder) not in told
+    last = found["answers"][-1]
+    assert (last["name"], last["label"], last["confidence"]) == ("empty.jpg", "", None)
+    assert {answer["label"] for answer in found["answers"]} & {"ghost"} == set()
+    assert b"task1,empty.jpg,,\n" in visitor.get("/result.csv")
+
+
+def test_a_task_on_disk_is_loaded_answered_and_exported(visitor: Visitor, tmp_path: Path) -> None:
+    table = read_class_folders(write_pictures(tmp_path / "pictures", 5, 6))
+    root = write_task_directory(
+        table, EpisodeSampler(table, ways=3, shots=2, queries=2, episodes=2), tmp_path / "tasks"
+    )
+    assert visitor.post("/api/load", path=str(root))["tasks"] == ["task1", "task2"]
+    visitor.post("/api/load", path=str(root), task="task2")
+    visitor.post("/api/name", classifier="prototype")
+    alone = predicted(Path(root) / "testB" / "task2", tmp_path / "alone.csv")
+    assert visitor.get("/result.csv") == alone
+    written = Path(visitor.post("/api/export", path=str(tmp_path / "out"))["written"])
+    assert written == tmp_path / "out" / "testB" and predicted(tmp_path / "out", tmp_path / "again.csv") == alone
+    assert not any(path.is_symlink() for path in written.rglob("*"))
+    visitor.post("/api/export", 400, path=str(tmp_path / "out"))  # never over something
+    with zipfile.ZipFile(io.BytesIO(visitor.get("/testB.zip"))) as archive:
+        archive.extractall(tmp_path / "unzipped")
+    assert predicted(tmp_path / "unzipped", tmp_path / "zip.csv") == alone
+    assert "there is no folder" in visitor.post("/api/load", 400, path=str(tmp_path / "nowhere"))["error"]
+
+
+def test_every_visitor_has_a_task_of_his_own(visitor: Visitor) -> None:
+    found = visitor.edit("example")
+    number = found["queries"][0]["id"]
+    assert visitor.get(f"/picture/{number}").startswith(b"\xff\xd8")
+    other = Visitor(visitor.port, visitor.folder)
+    assert other.enter() == 303 and other.headers["Cookie"] != visitor.headers["Cookie"]
+    assert other.ask("GET", f"/picture/{number}")[0] == 404
+    assert other.ask("GET", "/result.csv")[0] == 400
+    assert len(visitor.edit("clear")["classes"]) == 0
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/api/state", "/picture/1", "/result.csv", "/report.html", "/testB.zip", "/?token=wrong"]
+)
+def test_without_the_token_nothing_is_told(stranger: Visitor, path: str) -> None:
+    status, body, headers = stranger.ask("GET", path)
+    assert status == 403 and b"whole address" in body and "set-cookie" not in headers
+    assert stranger.ask("GET", path, Cookie=f"fewshot-{stranger.port}=made-up")[0] == 403
+
+
+def test_other_pages_and_other_names_change_nothing(visitor: Visitor, tmp_path: Path) -> None:
+    body = b'{"do": "example"}'
+    own = f"http://127.0.0.1:{visitor.port}"
+    assert visitor.ask("POST", "/api/edit", body, Origin=own)[0] == 200
+    assert visitor.ask("POST", "/api/edit", b'{"do": "clear"}', Origin="http://evil.example")[0] == 403
+    assert visitor.ask("POST", "/api/edit", b'{"do": "clear"}', Origin="null")[0] == 403
+    without = Visitor(visitor.port, visitor.folder, {"Cookie": visitor.headers["Cookie"]})
+    assert without.ask("POST", "/api/edit", b'{"do": "clear"}')[0] == 403  # what a form of a foreign page could send
+    for name in ("evil.example", f"evil.example:{visitor.port}", f"127.0.0.1.evil.example:{visitor.port}", ""):
+        assert visitor.ask("GET", "/api/state", Host=name)[0] == 421  # a name made to point here
+    assert visitor.ask("GET", "/api/state", Host=f"localhost:{visitor.port}")[0] == 200
+    assert visitor.ask("POST", "/api/load", b"[1]")[0] == 400 and visitor.ask("DELETE", "/api/state")[0] == 405
+    _, _, headers = visitor.ask("GET", "/")
+    assert (
+        "script-src 'self'" in headers["content-security-policy"]
+        and "'unsafe" not in headers["content-security-policy"]
+    )
+
+
+def test_an_upload_that_is_too_large_is_refused_and_not_kept(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    visitor.edit("clear")
+    monkeypatch.setattr(server_module, "MOST_BYTES", 1000)
+    assert "more than the 1,000 bytes" in visitor.upload("large.png", b"x" * 5000, status=400)["error"]
+    assert not [path for path in visitor.folder.glob("*/uploads/*") if path.stat().st_size in range(1000, 5001) and
+                path.read_bytes().startswith(b"xx")]  # fmt: skip
+
+
+def test_folders_are_for_loopback_alone(tmp_path: Path) -> None:
+    pytest.importorskip("starlette")
+    from fewshot.app.guard import is_loopback
+
+    assert [is_loopback(host) for host in ("127.0.0.1", "localhost", "::1", "127.1.2.3")] == [True] * 4
+    assert [is_loopback(host) for host in ("0.0.0.0", "192.168.1.5", "example.org", "::")] == [False] * 4
+
+
+def test_a_place_that_is_taken_is_a_usage_error() -> None:
+    with listening_socket("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UsageError, match=f"--port {port}"):
+            listening_socket("127.0.0.1", port)
+    with pytest.raises(UsageError, match="--host no such"):
+        listening_socket("no such host", 1)
 
 
 def test_an_unknown_classifier_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,9 +185,9 @@ def test_an_unknown_classifier_is_a_usage_error(capsys: pytest.CaptureFixture[st
     assert "unknown classifier 'wizard'" in capsys.readouterr().err
 
 
-def test_the_command_serves_until_it_is_interrupted(tmp_path: Path) -> None:
+def start(tmp_path: Path) -> tuple[subprocess.Popen[str], str]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "fewshot", "app", "--backbone", "tiny", "--quiet"],
+        [sys.executable, "-m", "fewshot", "app", "--backbone", "tiny", "--quiet", "--port", "0"],
         cwd=ROOT,
         env={**os.environ, "TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE,
@@ -78,21 +195,43 @@ def test_the_command_serves_until_it_is_interrupted(tmp_path: Path) -> None:
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+    assert process.stdout is not None
+    said = process.stdout.readline()
+    found = re.search(r"the page is at (http://127\.0\.0\.1:\d+/\?token=\S+)", said)
+    if found is None:
+        process.kill()
+        raise AssertionError(said + (process.stderr.read() if process.stderr else ""))
+    return process, found[1]
+
+
+def use(url: str) -> Any:
+    """Open the page and upload a picture."""
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    with opener.open(url) as page:
+        assert page.status == 200 and b"Few-shot image classification" in page.read()
+    base = url.partition("?")[0]
+    request = urllib.request.Request(f"{base}api/upload?name=x.png", b"picture", {"x-fewshot": "1"}, method="PUT")
+    with opener.open(request) as answer:
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [
+        (signal.SIGHUP, 143),  # the terminal was closed
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+    ],
+)
+def test_uploads_are_gone_when_it_ends(tmp_path: Path, number: signal.Signals, status: int) -> None:
+    process, url = start(tmp_path)
     try:
-        _use_and_interrupt(process, tmp_path)
+        use(url)
+        assert list(tmp_path.glob("fewshot-app-*/*/uploads/*"))
+        process.send_signal(number)
+        assert process.stderr is not None
+        error = process.stderr.read()
+        assert process.wait() == status and "Traceback" not in error, error
+        assert list(tmp_path.iterdir()) == []
     finally:
         process.kill()
-
-
-def _use_and_interrupt(process: subprocess.Popen[str], tmp_path: Path) -> None:
-    assert process.stdout is not None and process.stderr is not None
-    said = process.stdout.readline()
-    found = re.search(r"the page is at (http://127\.0\.0\.1:\d+/)", said)
-    assert found, said + process.stderr.read()
-    with urllib.request.urlopen(found[1]) as page:
-        assert page.status == 200 and b"Few-shot image classification" in page.read()
-    assert list(tmp_path.glob("fewshot-app-*"))
-    process.send_signal(signal.SIGINT)
-    error = process.stderr.read()
-    assert process.wait() == 130 and "Traceback" not in error, error
-    assert not list(tmp_path.glob("fewshot-app-*"))  # what was uploaded is gone

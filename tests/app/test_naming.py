@@ -1,4 +1,4 @@
-"""Chosen pictures become a task that the ordinary engine reads."""
+"""Names that folders and files can have, and chosen pictures as a task that the ordinary engine reads."""
 
 from __future__ import annotations
 
@@ -8,68 +8,56 @@ import pytest
 
 from episodes import read_task_directory
 from episodes.errors import UsageError
-from fewshot.app.naming import answers, checked_name, example, write_task
-from fewshot.classifiers import build_classifier
-from fewshot.encoders import load_encoder
-from fewshot.predict import predict
+from fewshot.app.naming import checked_class, checked_picture, distinct, example, write_task
 
 
-@pytest.fixture
-def chosen(tmp_path: Path) -> tuple[dict[str, list[str]], list[str]]:
-    return example(tmp_path)
-
-
-def test_the_example_is_a_task_of_five_classes(chosen: tuple[dict[str, list[str]], list[str]], tmp_path: Path) -> None:
-    classes, queries = chosen
-    assert len(classes) == 5 and {len(paths) for paths in classes.values()} == {2} and len(set(queries)) == 10
-    table, episodes = read_task_directory(write_task(tmp_path / "task", classes, queries))
+@pytest.mark.parametrize("copy", [True, False])
+def test_the_example_is_a_task_of_five_classes(tmp_path: Path, copy: bool) -> None:
+    classes, queries = example(tmp_path)
+    files = {name: [(path.name, path) for path in paths] for name, paths in classes.items()}
+    asked = [(path.name, path) for path in queries]
+    places = write_task(tmp_path / "out" / "testB" / "task1", files, [*asked, asked[0]], copy=copy)
+    table, episodes = read_task_directory(tmp_path / "out")
     assert len(episodes) == 1 and set(episodes[0].class_names) == set(classes)
-    assert len(table.items) == 20
-
-
-def test_answers_are_predict_s_in_the_order_of_choice(
-    chosen: tuple[dict[str, list[str]], list[str]], tmp_path: Path
-) -> None:
-    classes, queries = chosen
-    queries = [*queries, str(tmp_path / "broken.png"), queries[0]]
-    Path(queries[-2]).write_bytes(b"no picture")
-    root = write_task(tmp_path / "task", classes, queries)
-    prediction = predict(root, load_encoder("tiny"), build_classifier("prototype"))
-    said = answers(prediction, queries)
-    assert [path for path, _ in said] == queries
-    assert said[-2][1] == "cannot be read" and said[-1][1] == said[0][1]
-    right = sum(Path(path).name.rpartition("-")[0] == text.rsplit("  ")[0] for path, text in said)
-    assert right >= 9  # of eleven that can be read; chance is two
-    by_file = {row.image: (row.label, row.confidence) for row in prediction.frame.itertuples()}
-    label, confidence = by_file[f"004-{Path(queries[3]).name}"]
-    assert said[3][1] == f"{label}  {float(confidence):.0%}"
+    assert {len(paths) for paths in classes.values()} == {2}
+    assert sorted(places) == sorted(table.paths()) and sorted(places.values()) == list(range(21))
+    stem, suffix = asked[0][0].rsplit(".", 1)
+    names = {table.image_name(row) for row in episodes[0].query}
+    assert names == {name for name, _ in asked} | {f"{stem} (2).{suffix}"}
+    assert all(Path(path).is_symlink() != copy for path in places)
 
 
 @pytest.mark.parametrize(
     ("classes", "queries", "message"),
     [
-        ({"a": ["x.png"]}, ["y.png"], "at least two"),
-        ({"a": ["x.png"], "b": ["x.png"]}, [], "no pictures to name"),
-        ({"a": ["x.png"], "b": []}, ["x.png"], "'b' has no pictures"),
-        ({"a": ["x.png"], "../b": ["x.png"]}, ["x.png"], "cannot be the name"),
-        ({"a": ["x.png"], "b": ["x.txt"]}, ["x.png"], "no picture's suffix"),
+        ({"a": 1, "b": 0}, 1, "1 classes have pictures: it takes two"),
+        ({"a": 1, "b": 1}, 0, "no pictures to name"),
     ],
 )
-def test_what_is_missing_is_said(
-    tmp_path: Path, classes: dict[str, list[str]], queries: list[str], message: str
-) -> None:
-    for name in ("x.png", "x.txt"):
-        (tmp_path / name).write_bytes(b"")
+def test_what_is_missing_is_said(tmp_path: Path, classes: dict[str, int], queries: int, message: str) -> None:
+    file = ("x.png", tmp_path / "x.png")
     with pytest.raises(UsageError, match=message):
-        write_task(
-            tmp_path / "task",
-            {name: [tmp_path / path for path in paths] for name, paths in classes.items()},
-            [tmp_path / path for path in queries],
-        )
+        write_task(tmp_path / "task", {name: [file] * n for name, n in classes.items()}, [file] * queries, copy=False)
 
 
-@pytest.mark.parametrize("name", ["", "  ", ".hidden", "a/b", "a\\b", "a\0b", "x" * 101])
-def test_names_that_no_folder_can_have_are_refused(name: str) -> None:
+@pytest.mark.parametrize("name", ["", "  ", ".hidden", "a/b", "a\\b", "a\0b", "a\nb", "x" * 201, "日" * 100])
+def test_names_that_no_class_folder_can_have_are_refused(name: str) -> None:
     with pytest.raises(UsageError, match="cannot be the name of a class"):
-        checked_name(name)
-    assert checked_name("  red oak ") == "red oak"
+        checked_class(name)
+    assert checked_class("  red oak ") == "red oak"
+
+
+@pytest.mark.parametrize("name", ["", "notes.txt", ".x.png", "png", "a\n.png", "x" * 250 + ".png"])
+def test_names_that_are_no_picture_s_are_refused(name: str) -> None:
+    with pytest.raises(UsageError):
+        checked_picture(name)
+
+
+def test_folders_before_a_name_are_left_out() -> None:
+    assert checked_picture("../../etc/cat.JPG") == "cat.JPG" and checked_picture("C:\\pictures\\кот.png") == "кот.png"
+
+
+def test_a_name_that_comes_again_gets_a_number() -> None:
+    assert distinct(["a.png", "b.png", "a.png", "a (2).png", "a.png"]) == [
+        "a.png", "b.png", "a (2).png", "a (2) (2).png", "a (3).png",
+    ]  # fmt: skip

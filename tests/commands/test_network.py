@@ -98,7 +98,9 @@ def test_no_command_reaches_for_the_network(watched: dict[str, str], tmp_path: P
 def test_missing_weights_are_named_and_not_fetched(watched: dict[str, str], tmp_path: Path) -> None:
     words = ["predict", ".", "result.csv", "--backbone", "ViT-B/32", "--download_root", str(tmp_path)]
     write_pictures(tmp_path / "testB" / "task1" / "support", 2, 1)
-    write_pictures(tmp_path / "testB" / "task1" / "query", 1, 1)
+    (picture,) = write_pictures(tmp_path / "drawn", 1, 1).glob("*/*.png")
+    (tmp_path / "testB" / "task1" / "query").mkdir()
+    picture.rename(tmp_path / "testB" / "task1" / "query" / "x.png")
     done = subprocess.run(
         [sys.executable, "-m", "fewshot", *words], cwd=tmp_path, env=watched, capture_output=True, check=False
     )
@@ -107,9 +109,9 @@ def test_missing_weights_are_named_and_not_fetched(watched: dict[str, str], tmp_
 
 
 def test_the_app_stays_on_this_machine(watched: dict[str, str]) -> None:
-    pytest.importorskip("gradio")
+    pytest.importorskip("uvicorn")
     process = subprocess.Popen(
-        [sys.executable, "-m", "fewshot", "app", "--backbone", "tiny", "--quiet"],
+        [sys.executable, "-m", "fewshot", "app", "--backbone", "tiny", "--quiet", "--port", "0"],
         env=watched,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -118,10 +120,15 @@ def test_the_app_stays_on_this_machine(watched: dict[str, str]) -> None:
     )
     try:
         assert process.stdout is not None
-        found = re.search(r"http://127\.0\.0\.1:\d+/", process.stdout.readline())
+        found = re.search(r"(http://127\.0\.0\.1:\d+/)\?token=\S+", process.stdout.readline())
         assert found
-        with urllib.request.urlopen(found[0]) as page:
+        visitor = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        with visitor.open(found[0]) as page:
             assert page.status == 200
+        for path, body in (("api/edit", b'{"do": "example"}'), ("api/name", b'{"classifier": "prototype"}')):
+            asked = urllib.request.Request(found[1] + path, body, {"x-fewshot": "1"})
+            with visitor.open(asked) as answer:
+                assert answer.status == 200
         process.send_signal(signal.SIGINT)
         assert process.wait() == 130
     finally:
