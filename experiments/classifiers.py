@@ -90,7 +90,7 @@ def measure(arguments: Arguments) -> Iterator[Row]:
     own = arguments.statistics
     statistics = shipped_statistics(arguments.backbone) if own is None else statistics_of_folder(encoder, own)
     names = [BASE, *(name for name in arguments.classifiers if name != BASE)]
-    classifiers = {name: build_classifier(name, statistics=statistics) for name in names}
+    classifiers = {name: build_classifier(name, statistics=statistics, encoder=encoder) for name in names}
     for data in arguments.sets:
         for folder in SETS[data]:
             table = read_class_folders(arguments.data / folder)
@@ -101,7 +101,7 @@ def measure(arguments: Arguments) -> Iterator[Row]:
                     file=sys.stderr,
                 )
             texts = class_texts(table.class_names, arguments.backbone) if set(names) & set(TEXT) else None
-            for queries, group in _sets(arguments, folder):
+            for queries, group in episode_sets(arguments, folder):
                 base: EvaluationRow | None = None
                 for name, classifier in classifiers.items():
                     started = time.perf_counter()
@@ -115,7 +115,7 @@ def measure(arguments: Arguments) -> Iterator[Row]:
                     yield _row(data, folder, queries, found, base, rate)
 
 
-def _sets(arguments: Arguments, folder: str) -> Iterator[tuple[str, EpisodeSet]]:
+def episode_sets(arguments: Arguments, folder: str) -> Iterator[tuple[str, EpisodeSet]]:
     """The settings of one folder, as (kind of queries, episodes)."""
     for queries, balance in (("even", None), ("unbalanced", arguments.concentration)):
         _, sets = read_episode_sets(

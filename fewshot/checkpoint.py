@@ -6,6 +6,7 @@ model.safetensors   encoder.*    the whole visual encoder that was kept
                     original.*   the untouched values of the tensors that were tuned
                     classifier.* and log_scale
                     statistics.* and original_statistics.*   of the training classes
+learned.json        where 'fewshot learn' was run: the steps of the classifier 'learned'
 resume.safetensors  only while a run is unfinished; carries its own digest
 """
 
@@ -26,12 +27,14 @@ from fewshot.checkpoint_schema import FORMAT, problem_with_config
 from fewshot.classifiers.base import Statistics
 from fewshot.classifiers.confidence import Confidence
 from fewshot.classifiers.kinds import Calibration
+from fewshot.classifiers.learned import Steps
 from fewshot.encoders import encoder_from_state
 from fewshot.encoders.base import VisionEncoder
 from fewshot.encoders.heads import ResidualClassifier
 from fewshot.tensors import load_tensors, tensors_beside
 
 CONFIG, METRICS, MODEL, RESUME = "config.json", "metrics.csv", "model.safetensors", "resume.safetensors"
+LEARNED = "learned.json"
 _WEIGHTS_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
 
 
@@ -78,6 +81,16 @@ class Checkpoint:
         """Classifier -> what validation says of its confidence."""
         stored = self.config.get("calibration", {})
         return {name: Calibration((Confidence.from_json(known),)) for name, known in stored.items()}
+
+    @property
+    def steps(self) -> Steps | None:
+        """Of the classifier `learned`, where 'fewshot learn' has put some here.
+
+        Raises:
+            DataError: The file is damaged.
+        """
+        file = self.path / LEARNED
+        return Steps.read(file) if file.is_file() else None
 
     @property
     def tuned(self) -> bool:

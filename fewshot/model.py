@@ -26,9 +26,10 @@ from episodes.episode import stack_episodes
 from episodes.errors import DataError, UsageError
 from episodes.files import display_name, natural_key
 from episodes.predictions import UNKNOWN_LABEL
-from fewshot.checkpoint import CONFIG, MODEL, Checkpoint, load_checkpoint
+from fewshot.checkpoint import CONFIG, LEARNED, MODEL, Checkpoint, load_checkpoint
 from fewshot.classifiers import TEXT, build_classifier
 from fewshot.classifiers.kinds import Calibration
+from fewshot.classifiers.learned import Steps
 from fewshot.classifiers.rejection import known_confidence, traits_of
 from fewshot.classifiers.scoring import FeatureScorer
 from fewshot.classifiers.shipped import shipped_calibration
@@ -109,7 +110,9 @@ class FewShot:
         self._cache = EmbeddingCache() if cache else None
         self._support: dict[str, Tensor] = {}
         self._named = classifier
-        self._classifier = build_classifier(classifier, statistics=self._statistics())
+        self._classifier = build_classifier(
+            classifier, statistics=self._statistics(), encoder=self._source.encoder, steps=self._steps()
+        )
 
     @classmethod
     def load(cls, path: str | Path, **settings: Any) -> FewShot:
@@ -163,8 +166,9 @@ class FewShot:
             path.mkdir(parents=True, exist_ok=True)
             checkpoint = self._source.checkpoint
             if checkpoint is not None and checkpoint.path.resolve() != path.resolve():
-                for name in (CONFIG, MODEL):
-                    shutil.copyfile(checkpoint.path / name, path / name)
+                for name in (CONFIG, MODEL, LEARNED):
+                    if (checkpoint.path / name).is_file():
+                        shutil.copyfile(checkpoint.path / name, path / name)
             tensors = {f"class.{number}": rows for number, rows in enumerate(self._support.values())}
             save_tensors(tensors, path / _SUPPORT, note)
         except OSError as error:
@@ -285,6 +289,10 @@ class FewShot:
         """Statistics of the training classes, for classifiers that need them; None if there are none."""
         checkpoint = self._source.checkpoint
         return checkpoint.statistics if checkpoint is not None else shipped_statistics(self._source.backbone)
+
+    def _steps(self) -> Steps | None:
+        """Of the classifier `learned`, where a checkpoint brings its own."""
+        return None if self._source.checkpoint is None else self._source.checkpoint.steps
 
     def _calibration(self) -> Calibration | None:
         checkpoint = self._source.checkpoint

@@ -15,6 +15,8 @@ from fewshot.registry import CLASSIFIERS
 if TYPE_CHECKING:
     from fewshot.classifiers.balance import ImbalanceWarning
     from fewshot.classifiers.base import Classifier, Statistics
+    from fewshot.classifiers.learned import Steps
+    from fewshot.encoders.base import VisionEncoder
 
     CLASSIFIER_NAMES: tuple[str, ...]
     """Every classifier, those of other packages included."""
@@ -46,16 +48,25 @@ __all__ = [
 ]
 
 
-def build_classifier(name: str, *, statistics: Statistics | None = None, scale: float | None = None) -> Classifier:
+def build_classifier(
+    name: str,
+    *,
+    statistics: Statistics | None = None,
+    scale: float | None = None,
+    encoder: VisionEncoder | None = None,
+    steps: Steps | None = None,
+) -> Classifier:
     """Make the classifier called `name` on the command line, with its default settings.
 
     Args:
         name: one of `CLASSIFIER_NAMES`.
         statistics: of the training classes; not looked at where a classifier has no use for them.
         scale: multiplies the classifier's scores before the softmax; None keeps the classifier's own default.
+        encoder: that the features are of; several together are weighed task by task. None for features of one encoder.
+        steps: of the classifier `learned`, in place of those that come with the package; the others do not look at them.
 
     Raises:
-        UsageError: the name is unknown, or statistics are needed and missing.
+        UsageError: the name is unknown, statistics are needed and missing, or the classifier does not go with several encoders.
     """
     known = CLASSIFIERS.entries
     if name not in known:
@@ -63,14 +74,25 @@ def build_classifier(name: str, *, statistics: Statistics | None = None, scale: 
     kind = known[name].load()
     settings: dict[str, Any] = {} if scale is None else {"scale": scale}
     if "statistics" in _needs(kind):
+        if encoder is not None and len(encoder.parts) > 1:
+            raise UsageError(
+                f"classifier {name!r} needs the mean and covariance of one encoder's features, and {encoder.name} is "
+                f"{len(encoder.parts)}, weighed anew in each task: choose another classifier, such as auto"
+            )
         if statistics is None:
             raise UsageError(
                 f"classifier {name!r} needs the mean and covariance of training classes, and there are none for "
                 "this encoder: train a checkpoint (fewshot train) or pass --statistics DIR"
             )
         settings["statistics"] = statistics
+    if steps is not None and "steps" in getattr(kind, "takes", ()):
+        settings["steps"] = steps
     made: Classifier = kind(**settings)
-    return made
+    if encoder is None or len(encoder.parts) == 1:
+        return made
+    from fewshot.classifiers.together import Together, segments_of
+
+    return Together(made, segments_of(encoder))
 
 
 def _needs(kind: Any) -> tuple[str, ...]:

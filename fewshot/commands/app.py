@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from episodes.errors import UsageError
-from fewshot.commands.common import WithClassifier, calibration_for, load_chosen_encoder, statistics_for, texts_for
+from fewshot.commands.common import WithClassifier, calibration_for, classifier_for, load_chosen_encoder, texts_for
 from fewshot.limits import Within
 from fewshot.options import own_fields_first
 from fewshot.registry import CLASSIFIERS, COMMANDS
@@ -114,10 +114,10 @@ def server_of(options: Options, folder: Path) -> Server:
     """What answers browsers, which keeps their pictures in `folder`; raises as the library's functions that it calls."""
     from fewshot.app.answering import Naming
     from fewshot.app.server import Server
-    from fewshot.classifiers import CLASSIFIER_NAMES, build_classifier
+    from fewshot.classifiers import CLASSIFIER_NAMES
 
     loaded = load_chosen_encoder(options)
-    build_classifier(options.classifier, statistics=statistics_for(options, loaded))  # says at once if it cannot be
+    classifier_for(options, loaded, options.classifier)  # says at once if it cannot be
     kind = "tuned" if loaded.checkpoint is not None and loaded.checkpoint.tuned else "untouched"
     answerer = Answerer(options, loaded)
     heading = f"Encoder: {kind} {loaded.backbone}. Pictures stay on this machine, and are deleted when the app ends."
@@ -169,9 +169,7 @@ class Answerer:
         )
 
     def _method(self, classifier: str) -> Any:
-        from fewshot.classifiers import build_classifier
-
-        return build_classifier(classifier, statistics=statistics_for(self._options, self._loaded))
+        return classifier_for(self._options, self._loaded, classifier)
 
     def _calibration(self, classifier: str) -> Calibration | None:
         return calibration_for(self._options, self._loaded).get(classifier)

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fewshot.checkpoint import Checkpoint
-    from fewshot.classifiers.base import Statistics
+    from fewshot.classifiers.base import Classifier, Statistics
     from fewshot.classifiers.kinds import Calibration
+    from fewshot.classifiers.learned import Steps
     from fewshot.embedding.cache import EmbeddingCache
     from fewshot.encoders.base import VisionEncoder
 
@@ -51,8 +52,8 @@ class WithEncoder(Common):
     checkpoint: Path | None = None
     """A folder that 'fewshot train' made."""
     backbone: str | None = None
-    """An untouched encoder instead: a CLIP name (ViT-B/32, RN50, ...), lite2, lite0, tiny, open_clip:<model>/<tag>, timm:<name>, or a
-    weights file in OpenAI's format."""
+    """An untouched encoder instead: a CLIP name (ViT-B/32, RN50, ...), lite2, lite0, tiny, open_clip:<model>/<tag>, timm:<name>, a
+    weights file in OpenAI's format, or several of these together, joined by + (lite2+tiny)."""
     download_root: Path | None = None
     """Where 'fewshot download' put the weights."""
     embed_views: EmbedViews | None = None
@@ -66,6 +67,8 @@ class WithClassifier(WithEncoder):
 
     statistics: Path | None = None
     """Class folders to take the mean and covariance from that simpleshot and gda need; a checkpoint brings its own."""
+    learned: Path | None = None
+    """What 'fewshot learn' wrote for the classifier 'learned'; a checkpoint may have its own, others use the package's."""
     prompt: tuple[str, ...] = ()
     """Sentences with {} for the class name, for zero-shot and text-blend; CLIP's own unless given."""
 
@@ -119,12 +122,16 @@ def load_chosen_encoder(options: WithEncoder) -> LoadedEncoder:
     return LoadedEncoder(encoder, name, None)
 
 
-def refuse_views_with_adapt(adapt: str | None, encoder: VisionEncoder) -> None:
-    """Refuse what does not go together: tuning on a task sees each picture once.
+def check_adaptable(adapt: str | None, encoder: VisionEncoder) -> None:
+    """Refuse what does not go together: tuning on a task is of one encoder, and sees each picture once.
 
     Raises:
-        UsageError: `--adapt` with several views.
+        UsageError: `--adapt` with several views, or with several encoders together.
     """
+    if adapt is not None and len(encoder.parts) > 1:
+        raise UsageError(
+            f"--adapt tunes one encoder, and {encoder.name} is {len(encoder.parts)}: name one, or leave --adapt out"
+        )
     if adapt is not None and encoder.embed_views > 1:
         raise UsageError(
             f"--adapt works with one view a picture, not with {encoder.embed_views}: give --embed_views 1, or leave --adapt out"
@@ -167,6 +174,35 @@ def calibration_for(
     return {
         name: each for name, each in known.items() if name not in NEEDS_STATISTICS
     }  # measured with other statistics
+
+
+def steps_for(options: WithClassifier, loaded: LoadedEncoder) -> Steps | None:
+    """Steps of the classifier 'learned' that were learned for the encoder; None for those of the package.
+
+    Raises:
+        DataError: their file is damaged.
+    """
+    from fewshot.classifiers.learned import Steps
+
+    if options.learned is not None:
+        return Steps.read(options.learned)
+    return None if loaded.checkpoint is None else loaded.checkpoint.steps
+
+
+def classifier_for(options: WithClassifier, loaded: LoadedEncoder, name: str) -> Classifier:
+    """The classifier of that name, with what it needs to know of the encoder.
+
+    Raises:
+        UsageError: the name is unknown, or the classifier needs what there is not.
+    """
+    from fewshot.classifiers import build_classifier
+
+    return build_classifier(
+        name,
+        statistics=statistics_for(options, loaded),
+        encoder=loaded.encoder,
+        steps=steps_for(options, loaded),
+    )
 
 
 def texts_for(

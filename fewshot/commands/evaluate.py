@@ -17,11 +17,12 @@ from fewshot.commands.common import (
     LoadedEncoder,
     WithClassifier,
     calibration_for,
+    check_adaptable,
     check_writable,
     load_chosen_encoder,
     print_json,
-    refuse_views_with_adapt,
     statistics_for,
+    steps_for,
     texts_for,
 )
 from fewshot.limits import Count, CountOrRangeText
@@ -101,7 +102,7 @@ def run(options: Options) -> int:
     encoders = _encoders(options)
     _guard(options, table, encoders)
     for each in encoders:
-        refuse_views_with_adapt(options.adapt, each.encoder)
+        check_adaptable(options.adapt, each.encoder)
     problems: dict[int, str] = {}
     rows: list[EvaluationRow] = []
     embeddings: Embeddings | None = None
@@ -260,7 +261,10 @@ def _rows(
     untouched = loaded.checkpoint is not None and checkpoint is None
     needed = bool(set(options.classifier) & set(NEEDS_STATISTICS))
     statistics = statistics_for(options, loaded, untouched=untouched) if needed else None
-    classifiers = {name: build_classifier(name, statistics=statistics) for name in options.classifier}
+    steps = steps_for(options, loaded)
+    classifiers = {
+        name: build_classifier(name, statistics=statistics, encoder=encoder, steps=steps) for name in options.classifier
+    }
     texts = texts_for(options, loaded, options.classifier, table.class_names)
     embeddings = _embed(options, table, encoder)
     if not problems and embeddings.problems:

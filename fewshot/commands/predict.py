@@ -15,11 +15,11 @@ from fewshot.commands.common import (
     WithClassifier,
     WithEncoder,
     calibration_for,
+    check_adaptable,
     check_writable,
+    classifier_for,
     load_chosen_encoder,
     print_json,
-    refuse_views_with_adapt,
-    statistics_for,
     texts_for,
 )
 from fewshot.console import percent
@@ -112,19 +112,18 @@ class Options(WithClassifier):
 def run(options: Options) -> int:
     """Predict, and write the CSV; 3 where some picture could not be read."""
     from episodes import write_predictions
-    from fewshot.classifiers import build_classifier
     from fewshot.classifiers.rejection import Rejection, known_confidence
 
     columns = _checked_columns(options)
     tasks = read_tasks(options)
     loaded = load_chosen_encoder(options)
-    refuse_views_with_adapt(options.adapt, loaded.encoder)
+    check_adaptable(options.adapt, loaded.encoder)
     known = calibration_for(options, loaded).get(options.classifier)
     if options.adapt is not None:
         known = None  # measured without adaptation, it says nothing about the adapted encoder
     if options.reject is not None:
         known_confidence(known, options.classifier).check_rate(options.reject)
-    classifier = build_classifier(options.classifier, statistics=statistics_for(options, loaded))
+    classifier = classifier_for(options, loaded, options.classifier)
     prediction = _predict(options, loaded, tasks, classifier, known)
     if prediction is None:
         return 0

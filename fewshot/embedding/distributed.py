@@ -15,7 +15,7 @@ from torch import distributed
 from episodes.errors import DataError
 from fewshot.distributed import rank_and_world
 from fewshot.embedding.batches import default_batch_size
-from fewshot.embedding.embed import Embeddings, embed_images, picture_digest
+from fewshot.embedding.embed import Embeddings, embed_images, picture_digest, side_by_side
 from fewshot.encoders.base import VisionEncoder
 from fewshot.images.decoding import UnreadableImage, read_bytes
 
@@ -38,6 +38,10 @@ def embed_distributed(
     rank, world = rank_and_world()
     if world == 1 or len(items) == 0:
         return embed_images(encoder, items, batch_size=batch_size, read=read, **settings)
+    if len(encoder.parts) > 1:  # their batches are of different sizes
+        settings = {"batch_size": batch_size, "read": read, "views": encoder.embed_views, **settings}
+        found = [embed_distributed(each, items, **settings) for each in encoder.parts]
+        return side_by_side([each for each in found if each is not None]) if rank == 0 else None
     size = batch_size or default_batch_size(encoder)
     stands_for = _stand_ins(items, read, rank, world)
     distinct = [row for row, first in enumerate(stands_for) if row == first]

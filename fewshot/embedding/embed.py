@@ -90,18 +90,18 @@ def embed_images(
     """Embed picture files; files with the same bytes are encoded once.
 
     Args:
-        encoder: on the device that is to compute.
+        encoder: on the device that is to compute; of several together each part embeds by itself.
         items: n paths, or whatever `read` takes.
         precision: see `fewshot.device.resolve_precision`.
         workers: decoding threads; by default one a core, at most 16.
-        batch_size: B; `default_batch_size` unless set.
+        batch_size: B; `default_batch_size` of each part unless set.
         cache: where embeddings of earlier runs lie and new ones go; None for none.
         read: gives the bytes of an item; raises `UnreadableImage` where it cannot.
         decoding: "auto" decodes JPEGs on the encoder's GPU where that is to be had (see `fewshot.images.jpeg_gpu`), but at precision 32
             on the processor, as "cpu" does.
         views: V, from 1 to 4; `encoder.embed_views` unless given. The embedding is the mean of that many of
             `fewshot.images.views.VIEWS`, again of unit norm. Takes V times as long; each view is cached by itself.
-        progress: told (pictures done, n) after every batch; of several views (views of pictures done, V n).
+        progress: told (pictures done, n) after every batch; of V views and P parts (views of pictures done, P V n).
 
     Raises:
         DataError: there are no pictures, or the encoder makes nothing of any.
@@ -113,24 +113,37 @@ def embed_images(
     if len(items) == 0:
         raise DataError("there are no pictures to embed")
 
-    def embed(number: int) -> Embeddings:
+    parts = encoder.parts
+
+    def embed(place: int, number: int) -> Embeddings:
         def tell(done: int, n: int) -> None:
             if progress is not None:
-                progress(number * n + done, count * n)
+                progress((place * count + number) * n + done, len(parts) * count * n)
 
-        return _embed_view(encoder, items, VIEWS[number], precision, workers, batch_size, cache, read, decoding, tell)
+        part, view = parts[place], VIEWS[number]
+        return _embed_view(part, items, view, precision, workers, batch_size, cache, read, decoding, tell)
 
-    return _mean([embed(number) for number in range(count)])
+    return side_by_side([_mean([embed(place, number) for number in range(count)]) for place in range(len(parts))])
 
 
 def _mean(seen: Sequence[Embeddings]) -> Embeddings:
     """The mean of several views' embeddings, scaled to unit norm. A picture with an unreadable view counts as unreadable."""
     if len(seen) == 1:
         return seen[0]
+    return _joined(F.normalize(torch.stack([each.features for each in seen]).sum(0), dim=-1), seen)
+
+
+def side_by_side(parts: Sequence[Embeddings]) -> Embeddings:
+    """Embeddings of the same pictures by several encoders, (n, D1 + D2 + ...) of unit norm; unreadable for one is unreadable."""
+    if len(parts) == 1:
+        return parts[0]
+    return _joined(torch.cat([each.features for each in parts], 1) / len(parts) ** 0.5, parts)
+
+
+def _joined(features: Tensor, seen: Sequence[Embeddings]) -> Embeddings:
     readable = torch.stack([each.readable for each in seen]).all(0)
-    problems = {row: problem for each in seen for row, problem in each.problems.items()}
-    features = F.normalize(torch.stack([each.features for each in seen]).sum(0), dim=-1)
     features[~readable] = 0
+    problems = {row: problem for each in seen for row, problem in each.problems.items()}
     return Embeddings(features, readable, problems, sum(each.computed for each in seen))
 
 

@@ -8,12 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from episodes.errors import UsageError
 from fewshot.encoders.base import VisionEncoder
-from fewshot.encoders.clip_files import clip_state, known_backbones, load_clip
-from fewshot.encoders.family import EncoderFamily
+from fewshot.encoders.clip_files import clip_state, load_clip
+from fewshot.encoders.lookup import family_of, present_backbones
 from fewshot.encoders.openai_clip import visual_from_state
-from fewshot.registry import ENCODERS
 
 __all__ = [
     "VisionEncoder",
@@ -27,25 +25,6 @@ __all__ = [
 ]
 
 
-def family_of(backbone: str) -> EncoderFamily:
-    """The family that answers to a backbone's name.
-
-    Raises:
-        UsageError: none does, or another package brings it and cannot be imported.
-    """
-    entry = ENCODERS.find(backbone)
-    if entry is None:
-        raise UsageError(f"backbone {backbone!r} is not known. Known: {known_backbones()}")
-    family: EncoderFamily = entry.load()()
-    return family
-
-
-def present_backbones() -> list[str]:
-    """Name the backbones whose weights are on this machine, as far as their families can tell; for `fewshot doctor`."""
-    families = [family() for family in dict.fromkeys(entry.load() for entry in ENCODERS.entries.values())]
-    return [name for family in families for name in family.present()]
-
-
 def load_encoder(
     name: str, *, device: str | torch.device = "cpu", download_root: str | Path | None = None
 ) -> VisionEncoder:
@@ -53,8 +32,8 @@ def load_encoder(
 
     Args:
         name: "tiny" (embedded, no download), one of OpenAI's names ("ViT-B/32", "RN50", ...), "open_clip:<model>/<tag>",
-            "timm:<name>", the path of a weights file in OpenAI's format (TorchScript archive, state dict, or safetensors), or
-            what another package has registered.
+            "timm:<name>", the path of a weights file in OpenAI's format (TorchScript archive, state dict, or safetensors),
+            what another package has registered, or several of these joined by "+", which work together.
         device: where it computes.
         download_root: where models were downloaded to; `~/.cache/clip` by default.
 

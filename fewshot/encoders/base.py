@@ -123,6 +123,11 @@ class VisionEncoder(nn.Module):
         return super().train(False)
 
     @property
+    def parts(self) -> tuple[VisionEncoder, ...]:
+        """The encoders whose embeddings stand side by side in this one's: itself alone, unless several work together."""
+        return (self,)
+
+    @property
     def device(self) -> torch.device:
         """Where its weights are."""
         return next(self.parameters()).device

@@ -72,7 +72,10 @@ def _path_of(name: str, download_root: str | Path | None) -> Path:
 def known_backbones() -> str:
     """List every name that a backbone can have, for messages."""
     named = [entry for entry in ENCODERS.entries if not entry.startswith("<")]
-    return f"{', '.join([*model_urls(), *named])}; or the path of a file in OpenAI's format"
+    return (
+        f"{', '.join([*model_urls(), *named])}; or the path of a file in OpenAI's format; or several of "
+        "these joined by +"
+    )
 
 
 def load_clip(name: str, *, device: str | torch.device = "cpu", download_root: str | Path | None = None) -> Any:
@@ -156,6 +159,10 @@ class TinyFamily(OpenAIFamily):
     def present(self) -> list[str]:
         """See `EncoderFamily.present`."""
         return [TINY]
+
+    def usual_distance(self, backbone: str) -> float | None:
+        """See `EncoderFamily.usual_distance`."""
+        return tiny.USUAL_DISTANCE
 
     def statistics(self, backbone: str) -> dict[str, Tensor] | None:
         """See `EncoderFamily.statistics`; of its own training photographs."""

@@ -127,6 +127,14 @@ class EncoderFamily:
         """Name the classes that the weights were trained on; None where nobody knows, as for pictures of the web."""
         return None
 
+    def usual_distance(self, backbone: str) -> float | None:
+        """How far apart pictures of different classes lie where the encoder is as good as any other that it may work together with.
+
+        Returns:
+            A mean squared distance (1 - mean cosine); None where nobody has measured. See `fewshot.classifiers.together`.
+        """
+        return None
+
     def statistics(self, backbone: str) -> dict[str, Tensor] | None:
         """Read the training-class statistics that come with an encoder; None where none come.
 

@@ -79,7 +79,8 @@ def test_three_processes_write_what_one_writes(vit_file: Path, tasks: Path, tmp_
     assert done.stdout.count("pictures of 5 tasks named") == 1 and (tmp_path / "page.html").is_file()
 
 
-def test_every_distinct_picture_is_encoded_once(vit_file: Path, tasks: Path, tmp_path: Path) -> None:
+def test_every_distinct_picture_is_encoded_once(vit_file: Path, resnet_file: Path, tasks: Path, tmp_path: Path) -> None:
+    """By each of two encoders that work together, which share no batches."""
     queries = tasks / "task1" / "query"
     first = sorted(queries.iterdir())[0]
     shutil.copy(first, queries / "again.png")
@@ -87,7 +88,7 @@ def test_every_distinct_picture_is_encoded_once(vit_file: Path, tasks: Path, tmp
     (queries / "broken_too.png").write_bytes(b"no picture")
     script = tmp_path / "shares.py"
     script.write_text(SHARES)
-    done = together(2, script, vit_file, tasks)
+    done = together(2, script, f"{vit_file}+{resnet_file}", tasks)
     assert done.returncode == 0, done.stderr
     same, alone, shared, same_problems, problems = json.loads(done.stdout.splitlines()[-1])
     assert same and same_problems and problems == 2 and alone == shared > 8

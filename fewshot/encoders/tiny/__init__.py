@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 VOCABULARY = 49408
+USUAL_DISTANCE = 0.85  # see `fewshot.classifiers.together`; of its photographs 0.82, of handwriting 0.90
 STATISTICS = "statistics.safetensors"  # beside the weights: of its own training photographs
 ROWS, VALUES, DEFAULT = "token_embedding.rows", "token_embedding.values", "token_embedding.default"
 
@@ -27,6 +28,7 @@ __all__ = [
     "VALUES",
     "STATISTICS",
     "STATISTICS_SHA256",
+    "USUAL_DISTANCE",
     "VOCABULARY",
     "WEIGHTS_SHA256",
     "expand_state_dict",

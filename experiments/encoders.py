@@ -1,0 +1,255 @@
+"""Which encoder, how many views, which of them together, and does `auto` or `learned` help? One table, every row on the same episodes.
+
+    python -m experiments.encoders --data DIR [--output runs/encoders]
+
+DIR holds tin/novel, omniglot/novel, grocery and pacs/<domain> as class folders: sets that chose nothing. 1 and 5 shots, query sets with
+as many pictures of each class and such as a Dirichlet distribution divides. Every row is compared, in pairs, with the prototype on
+one view of the same encoder; encoders together with the better of their parts on that set. Writes encoders.csv, every figure, and
+encoders.md: the table, and each bar with what was reached. What is in the cache of embeddings is not embedded again.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+import tyro
+
+from episodes import Results, paired_difference, read_class_folders
+from episodes.errors import DataError, UsageError
+from experiments.classifiers import Arguments as OfClassifiers
+from experiments.classifiers import episode_sets
+from fewshot.classifiers import TRANSDUCTIVE, build_classifier
+from fewshot.device import resolve_device
+from fewshot.embedding.cache import EmbeddingCache
+from fewshot.embedding.embed import Embeddings, embed_images, side_by_side
+from fewshot.encoders import load_encoder
+from fewshot.evaluation import evaluate_sets
+
+FOLDERS = (
+    "tin/novel",
+    "omniglot/novel",
+    "grocery",
+    "pacs/photo",
+    "pacs/art_painting",
+    "pacs/cartoon",
+    "pacs/sketch",
+)
+BASE = "prototype"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One row of the table.
+
+    Attributes:
+        group: what it is a case of: "one view", "views", "together", "auto", "learned" or "alpha-tim".
+        backbone: one, or several joined by "+".
+        views: of a picture.
+        classifier: its name.
+    """
+
+    group: str
+    backbone: str
+    views: int = 1
+    classifier: str = BASE
+
+    @property
+    def name(self) -> str:
+        """What the table calls it."""
+        views = f", {self.views} views" if self.views > 1 else ""
+        return f"{self.backbone}{views}{'' if self.classifier == BASE else f', {self.classifier}'}"
+
+
+SINGLE = ("tiny", "lite0", "lite2")
+VIEWS = {"tiny": 2, "lite0": 3, "lite2": 3}  # as docs/encoders.md advises, chosen on tin val and omniglot base
+TOGETHER = ("lite0+tiny", "lite2+tiny", "lite2+lite0", "lite2+lite0+tiny")
+KINDS = (
+    *(Kind("one view", name) for name in SINGLE),
+    *(Kind("views", name, VIEWS[name]) for name in SINGLE),
+    *(Kind("together", name) for name in TOGETHER),
+    *(Kind("auto", name, classifier="auto") for name in SINGLE),
+    *(Kind("alpha-tim", name, classifier="alpha-tim") for name in SINGLE),
+    *(Kind("learned", name, classifier="learned") for name in SINGLE),
+    Kind("all", "lite2+lite0+tiny", classifier="auto"),
+    Kind("all", "lite2+lite0+tiny", classifier="learned"),
+)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Encoders, views, encoders together, auto and learned on the same episodes."""
+
+    data: Path  # folder that holds the image sets as class folders
+    folders: tuple[str, ...] = FOLDERS
+    output: Path = Path("runs/encoders")  # where encoders.csv and encoders.md go
+    groups: tuple[str, ...] = ("one view", "views", "together", "auto", "alpha-tim", "learned", "all")
+    shots: tuple[int, ...] = (1, 5)
+    concentration: float = 2.0  # of the Dirichlet distribution of unbalanced queries
+    episodes: int = 600  # of each folder and setting
+    seed: int = 0
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kind in one setting on one folder; accuracies and differences are shares in [0, 1].
+
+    Attributes:
+        difference, difference_ci95: mean over episodes of its accuracy less that of what it is compared with.
+    """
+
+    folder: str
+    name: str
+    group: str
+    shots: int
+    queries: str
+    accuracy: float
+    ci95: float
+    difference: float
+    difference_ci95: float
+
+
+def measure(arguments: Arguments) -> Iterator[Row]:
+    """Every folder, setting and kind.
+
+    Raises:
+        DataError: a folder cannot be used.
+        UsageError: an encoder's package is not installed.
+    """
+    encoders = {name: load_encoder(name, device=resolve_device(arguments.device)) for name in SINGLE}
+    together = {name: load_encoder(name) for name in TOGETHER}
+    cache = EmbeddingCache()
+    shared = OfClassifiers(
+        arguments.data,
+        shots=arguments.shots,
+        concentration=arguments.concentration,
+        episodes=arguments.episodes,
+        seed=arguments.seed,
+    )
+    kinds = [kind for kind in KINDS if kind.group in ("one view", *arguments.groups)]
+    for folder in arguments.folders:
+        items = read_class_folders(arguments.data / folder).items
+        needed = {(part, kind.views) for kind in kinds for part in kind.backbone.split("+")}
+        found = {(name, views): embed_images(encoders[name], items, cache=cache, views=views) for name, views in needed}
+        for queries, group in episode_sets(shared, folder):
+            results: dict[str, Results] = {}
+            for kind in kinds:
+                parts = kind.backbone.split("+")
+                encoder = encoders[kind.backbone] if len(parts) == 1 else together[kind.backbone]
+                features: Embeddings = side_by_side([found[part, kind.views] for part in parts])
+                method = build_classifier(kind.classifier, encoder=encoder)
+                [row] = evaluate_sets([group], features, {kind.classifier: method}, backbone=kind.backbone)
+                results[kind.name] = row.results
+                paired = paired_difference(row.results, max((results[part] for part in parts), key=lambda r: r.mean))
+                assert isinstance(row.shots, int)
+                yield Row(
+                    folder,
+                    kind.name,
+                    kind.group,
+                    row.shots,
+                    queries,
+                    row.results.mean,
+                    row.results.ci95,
+                    paired.mean,
+                    paired.ci95,
+                )
+
+
+#: (group, what the bar asks, least mean difference, least difference on a set, shots that it is about).
+BARS: Mapping[str, tuple[float, float, tuple[int, ...]]] = {
+    "views": (1.0, -0.2, (1, 5)),
+    "together": (0.0, -0.5, (1, 5)),
+    "auto": (0.8, -0.3, (5,)),
+    "learned": (0.0, -0.3, (1, 5)),
+}
+
+
+def report(frame: pd.DataFrame) -> str:
+    """Markdown: differences of every row on every set, its accuracies, and the bars."""
+    parts = []
+    for (shots, queries), setting in frame.groupby(["shots", "queries"], sort=False):
+        title = f"{shots} shot{'s' if shots > 1 else ''}, {queries} queries"
+        parts += [f"### {title}", "", *_table(setting), ""]
+    return "\n".join([*parts, "### Bars", "", *bars(frame), ""])
+
+
+def _table(setting: pd.DataFrame) -> list[str]:
+    """Accuracy and difference of each kind (rows) on each folder (columns)."""
+    folders = list(setting["folder"].unique())
+    lines = [_line(["", *(folder.replace("_", " ") for folder in folders), "mean difference"])]
+    lines.append(_line(["---"] * (len(folders) + 2)))
+    for name in setting["name"].unique():
+        rows = setting[setting["name"] == name].set_index("folder")
+        base = rows["group"].iloc[0] == "one view"
+        cells = [_cell(rows.loc[folder], base) for folder in folders]
+        label = f"{name} \\*" if any(name.endswith(f", {each}") for each in TRANSDUCTIVE) else str(name)
+        mean = "" if base else f"{100 * rows['difference'].mean():+.1f}"
+        lines.append(_line([label, *cells, mean]))
+    return lines
+
+
+def _cell(row: pd.Series[float], base: bool) -> str:
+    text = f"{100 * row['accuracy']:.1f}"
+    return text if base else f"{text} ({100 * row['difference']:+.1f} ± {100 * row['difference_ci95']:.1f})"
+
+
+def bars(frame: pd.DataFrame) -> list[str]:
+    """One line for every row of the table and setting that a bar is about: the mean, the worst set, and whether that is enough."""
+    lines = [_line(["row", "setting", "mean", "worst set", "bar", "reached"]), _line(["---"] * 6)]
+    for (name, shots, queries), rows in frame.groupby(["name", "shots", "queries"], sort=False):
+        group = rows["group"].iloc[0]
+        if group not in BARS or shots not in BARS[group][2]:
+            continue
+        least, worst_allowed, _ = BARS[group]
+        if group == "learned":  # the mean is to be above alpha-tim's
+            rival = frame[(frame["group"] == "alpha-tim") & (frame["shots"] == shots) & (frame["queries"] == queries)]
+            rival = rival[rival["name"] == str(name).replace("learned", "alpha-tim")]
+            least = 100 * float(rival["difference"].mean()) if len(rival) else 0.0
+        mean, worst = 100 * rows["difference"].mean(), rows.loc[rows["difference"].idxmin()]
+        reached = mean >= least and 100 * worst["difference"] >= worst_allowed
+        wanted = f"mean {least:+.1f}, worst {worst_allowed:+.1f}"
+        setting = f"{shots} shot{'s' if shots > 1 else ''}, {queries}"
+        said = f"{100 * worst['difference']:+.1f} ({worst['folder']})"
+        lines.append(_line([str(name), setting, f"{mean:+.2f}", said, wanted, "yes" if reached else "**no**"]))
+    return lines
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def run(arguments: Arguments) -> pd.DataFrame:
+    """Measure, write both files, and return every row.
+
+    Raises:
+        DataError: a folder cannot be used.
+    """
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for row in measure(arguments):
+        rows.append(asdict(row))
+        print(f"{row.folder}, {row.shots} shots, {row.queries}: {row.name} {row.accuracy:.2%}", flush=True)
+    frame = pd.DataFrame(rows)
+    frame.to_csv(arguments.output / "encoders.csv", index=False)
+    text = report(frame)
+    (arguments.output / "encoders.md").write_text(text, encoding="utf-8")
+    print(text)
+    return frame
+
+
+def main() -> int:
+    """Parse and run."""
+    try:
+        run(tyro.cli(Arguments, description=__doc__, use_underscores=True))
+    except (DataError, UsageError) as error:
+        print(f"encoders: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
