@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from episodes import OUTSIDE, UNKNOWN, Episode, Results
 from fewshot.classifiers.base import Classifier
@@ -51,7 +50,6 @@ class TaskNumbers:
 def number_tasks(
     prediction: Prediction,
     classifier: Classifier | None = None,
-    class_text: Mapping[str, Tensor] | None = None,
     progress: Progress | None = None,
 ) -> list[TaskNumbers]:
     """The numbers of every task, in the order of the CSV; estimates where there is a `classifier`."""
@@ -64,7 +62,7 @@ def number_tasks(
         answered = ~np.isnan(sure)
         estimate = None
         if classifier is not None and episode.class_names:
-            estimate = estimate_task(episode, prediction.embeddings, classifier, class_text)
+            estimate = estimate_task(episode, prediction.embeddings, classifier)
         numbers.append(
             TaskNumbers(
                 episode,

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from episodes import UNKNOWN, Results, mean_interval
 from episodes.files import atomic_write, display_name
@@ -55,7 +54,6 @@ def write_prediction_report(
     tuned: bool = True,
     calibrated: bool = False,
     method: Classifier | None = None,
-    class_text: Mapping[str, Tensor] | None = None,
     picture_bytes: int = PICTURE_BYTES,
     progress: Progress | None = None,
 ) -> None:
@@ -70,14 +68,13 @@ def write_prediction_report(
         tuned: False where the checkpoint kept the untouched encoder.
         calibrated: whether the confidences are calibrated probabilities.
         method: the classifier itself, for the label-free estimate of accuracy; None leaves that out.
-        class_text: class name -> (D,) text embedding, for a method that uses names.
         picture_bytes: what all thumbnails together may take; every task gets a share, what is left out is counted.
         progress: told (tasks done, tasks in all) while the estimates are made, which is what takes time.
 
     Raises:
         DataError: the place cannot be written.
     """
-    tasks = number_tasks(prediction, method, class_text, progress)
+    tasks = number_tasks(prediction, method, progress)
     settings = {
         "backbone": backbone,
         "checkpoint": None if checkpoint is None else display_name(checkpoint),
