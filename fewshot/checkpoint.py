@@ -225,8 +225,9 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
     encoder = _encoder(path, config, tensors).to(device)
     encoder.embed_views = config["settings"].get("embed_views", 1)
     try:
+        settings = config["settings"]
         classifier = ResidualClassifier(
-            encoder.embed_dim, len(config["class_names"]), config["settings"].get("dropout", 0)
+            encoder.embed_dim, len(config["class_names"]), settings.get("dropout", 0), settings.get("residual", True)
         )
         classifier.load_state_dict(_part(tensors, "classifier."))
         scale = float(tensors["log_scale"].exp())

@@ -15,6 +15,7 @@ from fewshot.limits import Count, CountOrRange, EmbedViews, Share, Within, Worke
 from fewshot.options import ComputeOptions, own_fields_first
 
 Rate = Annotated[float, Within(0, 100)]
+Tune = Literal["blocks", "norms", "projection", "lora"]
 
 
 @own_fields_first
@@ -44,6 +45,12 @@ class TrainConfig(ComputeOptions):
     unfreeze_blocks: Annotated[int, Within(0, 10_000)] | Literal["all"] = 6
     """Train the last N blocks with the final norm and projection; 0 trains the classifier alone."""
 
+    tune: Tune = "blocks"
+    """What of the last N blocks is trained: all of it with what follows; the norms' scales and shifts; low-rank additions to their matrices
+    (LoRA, extra [lora]); or no block, but the last matrix, which makes the embedding."""
+    lora_rank: Annotated[int, Within(1, 1024)] = 8
+    """Rank of the additions under --tune lora."""
+
     epochs: Annotated[int, Within(1, 100_000)] = 30
     """Passes over as many pictures as there are training pictures."""
     batch_size: Count = 32
@@ -59,14 +66,22 @@ class TrainConfig(ComputeOptions):
     """Peak learning rate of the encoder's unfrozen part."""
     classifier_lr: Rate = 5e-4
     """Peak learning rate of the residual classifier and the learned scale."""
+    episode_loss: Literal["prototypical", "nca"] = "prototypical"
+    """Queries against their episode's prototypes, or every pair of the batch (NCA; metrics.csv names either prototypical_loss)."""
     prototypical_weight: Annotated[float, Within(0, 1_000_000)] = 1.0
-    """Weight of the prototypical loss."""
+    """Weight of the prototypical loss, or of NCA."""
     class_weight: Annotated[float, Within(0, 1_000_000)] = 1.0
     """Weight of the residual classifier's cross-entropy over the training classes."""
     weight_decay: Rate = 0.05
     """AdamW's decay; norms, biases, embeddings of position and the scale are exempt."""
+    scale: Literal["learned", "fixed"] = "learned"
+    """The factor on the cosine, which starts at 10."""
+    anchor: Annotated[float, Within(0, 1_000_000)] = 0.0
+    """Weight of half the squared distance to the pretrained weights (L2-SP)."""
     dropout: Share = 0.1
     """In the residual classifier."""
+    residual: bool = True
+    """The residual classifier with the connection around its first layer."""
     label_smoothing: Share = 0.0
     """Of the residual classifier's targets."""
     warmup: Share = 0.05
@@ -82,6 +97,9 @@ class TrainConfig(ComputeOptions):
     """Give every picture this many fixed augmented views instead of augmenting anew each time; lets --trunk_cache work."""
     trunk_cache: Literal["auto", "on", "off"] = "auto"
     """With --views: compute what the frozen blocks make of each view once and keep it on disk; auto does so where it pays."""
+
+    mix: Annotated[float, Within(0, 1, above=True)] | None = None
+    """Keep this mix of old and tuned weights (1 is the tuned ones) whatever validation says; unset, validation decides."""
 
     val_ways: Count = 5
     """Classes of a validation episode."""
@@ -117,6 +135,10 @@ class TrainConfig(ComputeOptions):
                 else "frozen blocks: none are"
             )
             raise UsageError(f"trunk_cache is on, but needs {why}")
+        if self.anchor and self.tune == "lora":
+            raise UsageError(
+                "anchor pulls weights towards the pretrained ones, and --tune lora trains none of them: leave one out"
+            )
         if self.prototypical_weight == 0 and self.class_weight == 0:
             raise UsageError("prototypical_weight and class_weight are both 0: there is nothing to learn from")
 

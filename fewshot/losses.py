@@ -5,6 +5,8 @@ T tasks, S support pictures, Q query pictures, N ways, D embedding width, C trai
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -98,3 +100,16 @@ def nca_loss(embeddings: Tensor, labels: Tensor, scale: Tensor | float = 10.0) -
         logits = logits.masked_fill(itself, float("-inf"))
         positive = torch.logsumexp(logits.masked_fill(~same, float("-inf"))[usable], dim=1)
         return (torch.logsumexp(logits[usable], dim=1) - positive).mean()
+
+
+def squared_distance(now: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> Tensor:
+    """Sum over all tensors of ``before`` of the squared distance to those of the same name in ``now``: a scalar, float32.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if not before:
+        raise ValueError("squared_distance needs at least one tensor: nothing is trained that could be pulled back")
+    return torch.stack(
+        [(now[name].float() - old.to(now[name].device)).square().sum() for name, old in before.items()]
+    ).sum()

@@ -19,9 +19,10 @@ from torch.nn.functional import cross_entropy
 
 from episodes.errors import UsageError
 from fewshot.adaptation.base import Classify, SupportViews, Tuned
-from fewshot.adaptation.tail import Part, Tail
+from fewshot.adaptation.tail import Tail
 from fewshot.device import Precision
 from fewshot.encoders.base import VisionEncoder
+from fewshot.encoders.parts import Part
 from fewshot.losses import prototypical_loss
 
 _SHARPNESS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)  # inverse temperatures

@@ -5,8 +5,7 @@ B pictures a batch, D embedding width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Literal
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +14,9 @@ from torch.func import functional_call
 from episodes.errors import UsageError
 from fewshot.device import Precision, autocast, resolve_precision
 from fewshot.encoders.base import VisionEncoder
+from fewshot.encoders.parts import Part, parameters_of
 
-Part = Literal["blocks", "norms", "projection"]
 BATCH = 32  # fixed, the last batch padded: an embedding must not depend on how many others are asked for
-_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
 
 
 class Tail:
@@ -52,7 +50,7 @@ class Tail:
         resolved = resolve_precision(precision, encoder.device)
         self._precision = "32" if resolved == "16" else resolved  # float16's gradients vanish without a loss scale
         self._device = encoder.device
-        wanted = {id(parameter) for parameter in _parameters(encoder, part, self.n_frozen)}
+        wanted = {id(parameter) for parameter in parameters_of(encoder, part, self.n_frozen)}
         named = self._module.named_parameters()
         self.initial = {name: parameter.detach() for name, parameter in named if id(parameter) in wanted}
         if not self.initial:
@@ -87,19 +85,3 @@ class _Functional(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         return self.encoder.forward_tail(hidden, self._n_frozen)
-
-
-def _parameters(encoder: VisionEncoder, part: Part, n_frozen: int) -> Iterator[nn.Parameter]:
-    head = list(encoder.head_parameters())
-    blocks = encoder.blocks[n_frozen:]
-    if part == "projection":  # of the head's matrices the last makes the embedding
-        yield from [parameter for parameter in head if parameter.ndim == 2][-1:]
-    elif part == "blocks":
-        yield from head
-        for block in blocks:
-            yield from block.parameters()
-    else:
-        ours = {id(parameter) for block in blocks for parameter in block.parameters()} | {id(each) for each in head}
-        for module in encoder.modules():
-            if isinstance(module, _NORMS):
-                yield from (each for each in module.parameters(recurse=False) if id(each) in ours)

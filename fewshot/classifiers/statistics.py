@@ -15,7 +15,7 @@ from episodes.counter_random import START, fold
 from fewshot.classifiers.base import Statistics, class_statistics
 from fewshot.device import Precision
 from fewshot.embedding.cache import EmbeddingCache
-from fewshot.embedding.embed import Progress, embed_images
+from fewshot.embedding.embed import Embeddings, Progress, embed_images
 from fewshot.encoders import family_of
 from fewshot.encoders.base import VisionEncoder
 
@@ -42,8 +42,13 @@ def statistics_of(
 ) -> Statistics:
     """Statistics of pictures `items` (n) with classes `labels` (n,); unreadable ones are left out."""
     got = embed_images(encoder, items, precision=precision, workers=workers, cache=cache, progress=progress)
+    return statistics_of_embeddings(got, labels)
+
+
+def statistics_of_embeddings(found: Embeddings, labels: npt.NDArray[np.integer[Any]]) -> Statistics:
+    """Statistics of embedded pictures (n) with classes `labels` (n,); unreadable ones are left out."""
     known = torch.from_numpy(labels.astype("int64"))
-    return class_statistics(got.features[got.readable], known[got.readable])
+    return class_statistics(found.features[found.readable], known[found.readable])
 
 
 def statistics_of_folder(encoder: VisionEncoder, root: str | Path, *, seed: int = 0, **settings: Any) -> Statistics:

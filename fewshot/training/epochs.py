@@ -17,6 +17,8 @@ from fewshot.training.fabric import scaler_of
 from fewshot.training.loader import EpisodeLoader
 from fewshot.training.run import Run
 
+SHARES_EVERY = 8  # steps between two looks at how the gradient is made up
+
 
 def run_epochs(run: Run, state: run_state.RunState) -> None:
     """Train from where `state` is to the last epoch."""
@@ -44,9 +46,9 @@ def run_epochs(run: Run, state: run_state.RunState) -> None:
 
 
 def _epoch(run: Run, state: run_state.RunState, steps: Any) -> Tensor:
-    """One epoch; the mean (4,) of total, prototypical, class loss and query accuracy."""
+    """One epoch; the mean (5,) of total, prototypical, class loss, query accuracy and the share of the gradient (see `StepLosses`)."""
     per_epoch = run.plan.steps_per_epoch
-    sums = torch.zeros(4, device=run.fabric.device)
+    sums, shares = torch.zeros(4, device=run.fabric.device), torch.zeros(2, device=run.fabric.device)
     run.model.train()
     with run.console.bar(f"epoch {state.epoch + 1}/{run.config.epochs}") as advance:
         for done in range(per_epoch):
@@ -64,6 +66,7 @@ def _epoch(run: Run, state: run_state.RunState, steps: Any) -> Tensor:
                 batch.n_way,
                 dropout_key,
                 run.schedule.encoder_frozen(batch.step),
+                done % SHARES_EVERY == 0,
             )
             if not bool(torch.isfinite(losses.total)):
                 found = f"the loss is {float(losses.total.detach())} at step {batch.step}"
@@ -76,9 +79,12 @@ def _epoch(run: Run, state: run_state.RunState, steps: Any) -> Tensor:
                     run.wrapped, run.wrapped_optimiser, max_norm=run.config.clip_norm, error_if_nonfinite=False
                 )
             run.wrapped_optimiser.step()
-            sums += torch.stack([value.detach() for value in losses])
+            sums += torch.stack([value.detach() for value in losses[:4]])
+            if done % SHARES_EVERY == 0 and bool(torch.isfinite(losses.share)):
+                shares += torch.stack([losses.share, torch.ones_like(losses.share)])
             advance(done + 1, per_epoch)
-    reduced = run.fabric.all_reduce(sums / per_epoch, reduce_op="mean")
+    share = shares[:1] / shares[1:]  # NaN where no gradient reached the embeddings
+    reduced = run.fabric.all_reduce(torch.cat([sums / per_epoch, share]), reduce_op="mean")
     return torch.as_tensor(reduced).cpu()
 
 
@@ -99,6 +105,7 @@ def _embed_validation(run: Run, epochs: int) -> Embeddings:
     Raises:
         DataError: the encoder makes nothing of any picture any more.
     """
+    run.show_tuned()
     try:
         embeddings = run.validation.embed(run.encoder)
         if bool(embeddings.readable.any()):
@@ -122,7 +129,7 @@ def _end_epoch(run: Run, state: run_state.RunState, means: Tensor, seconds: floa
         state.seconds += seconds
         step = state.epoch * run.plan.steps_per_epoch
         rate = run.plan.steps_per_epoch * run.pictures_per_step() / seconds
-        total, prototypical, classes, accuracy = means.tolist()
+        total, prototypical, classes, accuracy, share = means.tolist()
         rates = {part: peak * run.schedule.factor(step - 1, part) for part, peak in _peaks(run).items()}
         run.add_row(
             "epoch",
@@ -131,6 +138,7 @@ def _end_epoch(run: Run, state: run_state.RunState, means: Tensor, seconds: floa
             loss=total,
             prototypical_loss=prototypical,
             class_loss=classes,
+            prototypical_share=share,
             train_accuracy=accuracy,
             visual_lr=rates["visual"],
             classifier_lr=rates["classifier"],
@@ -149,6 +157,8 @@ def _end_epoch(run: Run, state: run_state.RunState, means: Tensor, seconds: floa
             f"lr {rates['visual']:.1e} {rates['classifier']:.1e}  val {percent(results.mean, results.ci95)}  "
             f"{rate:.0f} images/s  {duration(left)} left"
         )
+        if run.on_epoch is not None:
+            run.on_epoch(state.rows[-1])
     run.fabric.barrier()
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fewshot import checkpoint
 from fewshot.classifiers.base import Statistics
 from fewshot.classifiers.calibrate import measure_confidence
-from fewshot.classifiers.statistics import select_rows, statistics_of
+from fewshot.classifiers.statistics import select_rows, statistics_of, statistics_of_embeddings
 from fewshot.console import percent
 from fewshot.embedding.cache import EmbeddingCache
 from fewshot.embedding.embed import Embeddings
@@ -40,7 +42,7 @@ def _select(run: Run, state: run_state.RunState, untouched: Embeddings) -> Selec
     if run.metrics is not None:
         run.metrics.rows = before  # a run killed while selecting selects anew
     with run.console.bar("choosing between old and new weights"):
-        selection = select(run.encoder, run.original, state.best, run.validation, untouched)
+        selection = select(run.encoder, run.original, state.best, run.validation, untouched, run.config.mix)
     for alpha, results in selection.swept.items():
         run.add_row("wise-ft", epoch=state.best_epoch, alpha=alpha, val=(results.mean, results.ci95))
         run.console.line(f"  mix {alpha:.2f} of the tuned weights: validation {percent(results.mean, results.ci95)}")
@@ -56,26 +58,25 @@ def _select(run: Run, state: run_state.RunState, untouched: Embeddings) -> Selec
 def _statistics(run: Run, tuned: bool) -> tuple[Statistics, Statistics]:
     """Mean and covariance of the training classes under the kept and the untouched weights."""
     table = run.split.train
-    rows = select_rows(table, run.config.seed)
-    items, labels = [table.items[row] for row in rows], table.labels[rows]
+    part = table.select_rows(select_rows(table, run.config.seed))
+    hidden = run.hidden_state_cache.of_plain(
+        part
+    )  # what the frozen blocks make of them is the same before and after tuning
 
     def measure(what: str, cache: EmbeddingCache | None) -> Statistics:
+        precision = run.config.precision
         with run.console.bar(f"statistics of the training classes, {what} encoder") as advance:
-            return statistics_of(
-                run.encoder,
-                items,
-                labels,
-                precision=run.config.precision,
-                workers=run.workers,
-                cache=cache,
-                progress=advance,
-            )
+            if hidden is not None:
+                return statistics_of_embeddings(hidden.embed(run.encoder, precision), part.labels)
+            kind: dict[str, Any] = {"precision": precision, "workers": run.workers, "cache": cache}
+            return statistics_of(run.encoder, part.items, part.labels, progress=advance, **kind)
 
     if not tuned:
         untouched = measure("untouched", run.cache)
         return untouched, untouched
     kept = measure("kept", None)
-    weights = run_state.tuned_weights(run.model)
+    now = dict(run.encoder.named_parameters())
+    weights = {name: now[name].detach().clone() for name in run.original}
     set_weights(run.encoder, run.original)
     original = measure("untouched", run.cache)
     set_weights(run.encoder, weights)

@@ -46,8 +46,8 @@ class HiddenStateCache:
         self._root = self._own or default_cache_path().parent / "trunks"
         self._training_key: HiddenStatesKey | None = None
 
-    def of_validation(self, table: ImageTable) -> HiddenStates | None:
-        """Hidden states of the validation pictures; None if no block is frozen, without room, when off, or with several views."""
+    def of_plain(self, table: ImageTable) -> HiddenStates | None:
+        """Of pictures as they are classified; None if no block is frozen, without room, when off, or with several views."""
         encoder = self._encoder
         if (
             encoder.embed_views > 1
@@ -63,10 +63,10 @@ class HiddenStateCache:
         need = hidden_states_bytes(key, hidden_like(encoder, encoder.n_frozen, key.precision))
         if need > room(self._root):
             self._console.line(
-                f"validation goes through the whole encoder each time: its trunk would need {_size(need)} of disk"
+                f"{len(table)} pictures go through the whole encoder each time: their trunk would need {_size(need)} of disk"
             )
             return None
-        return self._make(key, encoder.n_frozen, PictureSource(table.items, encoder.image_size, None), "validation")
+        return self._make(key, encoder.n_frozen, PictureSource(table.items, encoder.image_size, None), "pictures")
 
     def decide(self, table: ImageTable, passes: int, seed: int) -> int | None:
         """Behind how many blocks training is to start from stored hidden states; None: from pictures. Says why.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from fewshot.training import state as run_state
 from fewshot.training.epochs import run_epochs
 from fewshot.training.fabric import scaler_of
 from fewshot.training.finish import finish
-from fewshot.training.metrics import Metrics
+from fewshot.training.metrics import Metrics, Row
 from fewshot.training.run import Run
 from fewshot.training.selection import Selection, set_weights
 
@@ -44,15 +45,24 @@ class TrainResult:
     unreadable: dict[str, str]
 
 
-def train(config: TrainConfig, console: Console | None = None) -> TrainResult:
+def train(
+    config: TrainConfig, console: Console | None = None, *, on_epoch: Callable[[Row], None] | None = None
+) -> TrainResult:
     """Fine-tune a backbone on class folders; see `TrainConfig` for everything that can be set.
+
+    Args:
+        config: of the run.
+        console: tells how it goes; by default what the config asks for.
+        on_epoch: told each epoch's row of metrics.csv, once the state to resume from is written; in the first process only.
 
     Raises:
         UsageError: settings that do not fit each other, the data or the machine.
         DataError: folders or files that cannot be used; an output that is finished already; a process of several that ended.
     """
     with leave_together():
-        return _go(Run(config, console or config.console))
+        run = Run(config, console or config.console)
+        run.on_epoch = on_epoch
+        return _go(run)
 
 
 def _go(run: Run) -> TrainResult:

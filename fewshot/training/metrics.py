@@ -15,6 +15,7 @@ COLUMNS = (
     "loss",
     "prototypical_loss",
     "class_loss",
+    "prototypical_share",  # of the gradient at the embeddings; the class loss has the rest
     "train_accuracy",
     "visual_lr",
     "classifier_lr",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,18 +12,22 @@ from torch.nn import functional as F
 from fewshot.encoders.base import VisionEncoder
 from fewshot.encoders.heads import ResidualClassifier
 from fewshot.images.transform import normalise
-from fewshot.losses import class_loss, prototypical_logits
+from fewshot.losses import class_loss, nca_loss, prototypical_logits, squared_distance
 
 INITIAL_SCALE = 10.0
 
 
 class StepLosses(NamedTuple):
-    """What a training step returns: scalars, float32; `accuracy` is that of the queries in their episodes."""
+    """What a training step returns: scalars, float32; `accuracy` is that of the queries in their episodes.
+
+    `share` is the episodes' part of the gradient that reaches the embeddings, from 0 to 1; NaN where it was not measured.
+    """
 
     total: Tensor
     prototypical: Tensor
     classes: Tensor
     accuracy: Tensor
+    share: Tensor
 
 
 class EpisodicModel(nn.Module):
@@ -38,6 +42,10 @@ class EpisodicModel(nn.Module):
         prototypical_weight: float = 1.0,
         class_weight: float = 1.0,
         label_smoothing: float = 0.0,
+        episode_loss: Literal["prototypical", "nca"] = "prototypical",
+        scale: Literal["learned", "fixed"] = "learned",
+        anchor: float = 0.0,
+        residual: bool = True,
         seed: int = 0,
     ) -> None:
         """Join the encoder with the learned scale and the residual classifier, drawn from the seed.
@@ -49,6 +57,10 @@ class EpisodicModel(nn.Module):
             prototypical_weight: of the prototypical loss.
             class_weight: of the classifier's loss.
             label_smoothing: of the classifier's targets.
+            episode_loss: queries against prototypes, or NCA over all pairs of the batch.
+            scale: whether the factor on the cosine is learned.
+            anchor: weight of half the squared distance to the weights as they are now (L2-SP: Li et al. 2018, arXiv 1802.01483).
+            residual: the classifier's connection around its first layer.
             seed: of the classifier's initial weights.
         """
         super().__init__()
@@ -57,8 +69,10 @@ class EpisodicModel(nn.Module):
         self._trunks: tuple[VisionEncoder, ...] = ()  # in a tuple, so that it is no part of this module
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.classifier = ResidualClassifier(encoder.embed_dim, n_classes, dropout)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(INITIAL_SCALE)))
+            self.classifier = ResidualClassifier(encoder.embed_dim, n_classes, dropout, residual)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(INITIAL_SCALE)), requires_grad=scale == "learned")
+        self.episode_loss, self.anchor = episode_loss, anchor
+        self._anchors = {n: p.detach().clone() for n, p in encoder.named_parameters() if p.requires_grad and anchor}
         self.prototypical_weight, self.class_weight = prototypical_weight, class_weight
         self.label_smoothing = label_smoothing
 
@@ -76,6 +90,7 @@ class EpisodicModel(nn.Module):
         n_way: int,
         dropout_key: int,
         encoder_frozen: bool = False,
+        measure_share: bool = False,
     ) -> StepLosses:
         """Losses of one step of T episodes with S support and Q query pictures each; labels of -1 are padding.
 
@@ -87,6 +102,7 @@ class EpisodicModel(nn.Module):
             n_way: N.
             dropout_key: seeds the classifier's dropout, so that a step is a function of its number.
             encoder_frozen: no gradient into the encoder, while the classifier warms up.
+            measure_share: measure what each loss's gradient is at the embeddings.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not encoder_frozen):
             features = self._embed(images)
@@ -94,13 +110,23 @@ class EpisodicModel(nn.Module):
             tasks, shots = support_labels.shape
             parts = features.view(tasks, -1, features.shape[1])
             logits = prototypical_logits(parts[:, :shots], support_labels, parts[:, shots:], n_way, self.scale)
-            prototypical = F.cross_entropy(logits.flatten(0, 1), query_labels.flatten(), ignore_index=-1)
+            if self.episode_loss == "nca":
+                there = classes >= 0
+                prototypical = nca_loss(features[there], classes[there], self.scale)
+            else:
+                prototypical = F.cross_entropy(logits.flatten(0, 1), query_labels.flatten(), ignore_index=-1)
             generator = torch.Generator().manual_seed(dropout_key)
             class_part = class_loss(self.classifier(features, generator), classes, self.label_smoothing)
             known = query_labels >= 0
             accuracy = (logits.detach().argmax(-1) == query_labels)[known].float().mean()
-            total = self.prototypical_weight * prototypical + self.class_weight * class_part
-        return StepLosses(total, prototypical.detach(), class_part.detach(), accuracy)
+            halves = self.prototypical_weight * prototypical, self.class_weight * class_part
+            share = _share(*halves, features) if measure_share else features.new_tensor(float("nan"))
+            total = halves[0] + halves[1]
+            if self.anchor and not encoder_frozen:
+                total = total + 0.5 * self.anchor * squared_distance(
+                    dict(self.encoder.named_parameters()), self._anchors
+                )
+        return StepLosses(total, prototypical.detach(), class_part.detach(), accuracy, share)
 
     def _embed(self, images: Tensor) -> Tensor:
         """Pictures, or hidden states in their place, to (B, D) embeddings; gradients reach the unfrozen part only."""
@@ -127,6 +153,15 @@ class EpisodicModel(nn.Module):
         return (
             hidden if self.cached_blocks == stop else self._trunks[0].forward_blocks(hidden, self.cached_blocks, stop)
         )
+
+
+def _share(first: Tensor, second: Tensor, features: Tensor) -> Tensor:
+    """Norm of the first loss's gradient at the (B, D) embeddings over the sum of both norms; NaN where none reaches them."""
+    if not features.requires_grad:
+        return features.new_tensor(float("nan"))
+    norms = [torch.autograd.grad(loss, features, retain_graph=True)[0].norm() for loss in (first, second)]
+    share: Tensor = norms[0] / (norms[0] + norms[1])
+    return share.detach()
 
 
 def _compute_dtype(kind: str) -> torch.dtype:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,12 @@ from fewshot.training.data import default_workers, read_split, refuse_beyond_mem
 from fewshot.training.disk_space import bytes_of_run, require_room
 from fewshot.training.fabric import make_fabric
 from fewshot.training.hidden_state_cache import HiddenStateCache
-from fewshot.training.metrics import Metrics
+from fewshot.training.metrics import Metrics, Row
 from fewshot.training.model import EpisodicModel
 from fewshot.training.optimiser import Schedule, build_optimiser
 from fewshot.training.run_folder import check_same_data, output_folder
-from fewshot.training.selection import Selection
+from fewshot.training.selection import Selection, set_weights
+from fewshot.training.tuned_part import mark_tuned, to_train
 from fewshot.training.validation import Split, Validation
 from fewshot.version import __version__
 
@@ -49,18 +51,22 @@ class Run:
         self.split: Split = read_split(config, self.console)
         self.encoder: VisionEncoder = load_encoder(config.backbone, download_root=config.download_root)
         self.encoder.embed_views = config.embed_views
-        self.encoder.unfreeze_last(config.unfreeze_blocks)
+        mark_tuned(self.encoder, config)
         self.plan: EpisodePlan = self._plan()
+        self.original = run_state.trainable_weights(self.encoder)
         self.model = EpisodicModel(
-            self.encoder,
+            to_train(self.encoder, config, random_bits(config.seed, "lora") >> 1),
             len(self.split.train.class_names),
             dropout=config.dropout,
             prototypical_weight=config.prototypical_weight,
             class_weight=config.class_weight,
             label_smoothing=config.label_smoothing,
+            episode_loss=config.episode_loss,
+            scale=config.scale,
+            anchor=config.anchor,
+            residual=config.residual,
             seed=random_bits(config.seed, "classifier") >> 1,
         )
-        self.original = run_state.tuned_weights(self.model)
         self.optimiser = build_optimiser(self.model, config)
         steps = self.plan.steps_per_epoch * config.epochs
         self.schedule = Schedule(steps, config.warmup, config.head_warmup if self.original else 0.0)
@@ -70,9 +76,16 @@ class Run:
         # Everything that can be wrong with settings and data has been looked at: only now is anything written.
         self.folder = self._claim_folder()
         self.wrapped, self.wrapped_optimiser = self.fabric.setup(self.model, self.optimiser)
+        self.encoder.to(self.fabric.device)  # under LoRA it is no part of the model
         self.hidden_state_cache = HiddenStateCache(config, self.encoder, self.workers, self.folder, self.console)
         self.hidden_states = self._open_hidden_states()
+        self.on_epoch: Callable[[Row], None] | None = None  # told every epoch's row of metrics, on rank 0
         self.metrics: Metrics | None = None  # of rank 0, once it is known whether the run goes on from somewhere
+
+    def show_tuned(self) -> None:
+        """Give the encoder that is validated the weights that training has by now; they are its own, but under LoRA."""
+        if self.model.encoder is not self.encoder:
+            set_weights(self.encoder, run_state.tuned_weights(self.model))
 
     def _plan(self) -> EpisodePlan:
         table, config = self.split.train, self.config
@@ -129,7 +142,7 @@ class Run:
         table, seed = self.split.train, self.augmentation_seed()
         chosen: tuple[int, HiddenStatesKey] | None = None
         if self.main:
-            self.validation.hidden_states = self.hidden_state_cache.of_validation(self.validation.table)
+            self.validation.hidden_states = self.hidden_state_cache.of_plain(self.validation.table)
             described = checkpoint.read_config(self.folder)
             if TRUNK_BLOCKS not in described:  # a resumed run goes on as it began, whatever the disk says by now
                 passes = self.config.epochs * self.plan.steps_per_epoch * self.pictures_per_step()

@@ -55,22 +55,24 @@ def select(
     tuned: dict[str, Tensor],
     validation: Validation,
     untouched: Embeddings,
+    mix: float | None = None,
 ) -> Selection:
     """Sweep WiSE-FT's alpha on the validation episodes, then decide on fresh ones against the untouched encoder.
 
     Leaves `encoder` with the weights that are kept. The tuned side is kept only where the lower bound of the 95 % interval of
-    the paired difference is above 0: fine-tuning must not leave anyone worse off.
+    the paired difference is above 0: fine-tuning must not leave anyone worse off. `mix` keeps that mix whatever comes out.
     """
     swept: dict[float, Results] = {}
     embedded: dict[float, Embeddings] = {}
-    for alpha in ALPHAS:
+    alphas = ALPHAS if mix is None else (mix,)
+    for alpha in alphas:
         set_weights(encoder, interpolate(original, tuned, alpha))
         embedded[alpha] = validation.embed(encoder)
         swept[alpha] = validation.measure(embedded[alpha])
-    best = max(ALPHAS, key=lambda alpha: swept[alpha].mean)
+    best = max(alphas, key=lambda alpha: swept[alpha].mean)
     difference = paired_difference(
         validation.measure(embedded[best], purpose=1).accuracy, validation.measure(untouched, purpose=1).accuracy
     )
-    keep = difference.mean - difference.ci95 > 0
+    keep = mix is not None or difference.mean - difference.ci95 > 0
     set_weights(encoder, interpolate(original, tuned, best) if keep else original)
     return Selection(best if keep else 0.0, swept, best, difference, embedded[best] if keep else untouched)

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from episodes.errors import DataError
 from fewshot.checkpoint import RESUME
+from fewshot.encoders.base import VisionEncoder
 from fewshot.tensors import load_tensors, save_tensors
+from fewshot.training.lora import merged_weights
 from fewshot.training.metrics import Row
 from fewshot.training.model import EpisodicModel
 from fewshot.training.optimiser import trained_parameters
@@ -44,9 +46,14 @@ class RunState:
     scaler: dict[str, Any] = field(default_factory=dict)
 
 
+def trainable_weights(encoder: VisionEncoder) -> dict[str, Tensor]:
+    """Copies of an encoder's trainable tensors, by name."""
+    return {n: p.detach().cpu().clone() for n, p in encoder.named_parameters() if p.requires_grad}
+
+
 def tuned_weights(model: EpisodicModel) -> dict[str, Tensor]:
-    """Copies of the encoder's trainable tensors, by their name in the encoder."""
-    return {n: p.detach().cpu().clone() for n, p in model.encoder.named_parameters() if p.requires_grad}
+    """Copies of what training has made of the encoder's tuned tensors, by their name in the plain encoder."""
+    return merged_weights(model.encoder) or trainable_weights(model.encoder)
 
 
 def head_weights(model: EpisodicModel) -> dict[str, Tensor]:
