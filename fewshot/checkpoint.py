@@ -38,8 +38,41 @@ LEARNED = "learned.json"
 _WEIGHTS_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
 
 
+class RunFacts:
+    """What a finished run's settings tell, without its weights.
+
+    Attributes:
+        path: Its directory.
+        config: All of config.json.
+    """
+
+    path: Path
+    config: dict[str, Any]
+
+    @property
+    def calibration(self) -> dict[str, Calibration]:
+        """Classifier -> what validation says of its confidence."""
+        stored = self.config.get("calibration", {})
+        return {name: Calibration((Confidence.from_json(known),)) for name, known in stored.items()}
+
+    @property
+    def steps(self) -> Steps | None:
+        """Of the classifier `learned`, where 'fewshot learn' has put some here.
+
+        Raises:
+            DataError: The file is damaged.
+        """
+        file = self.path / LEARNED
+        return Steps.read(file) if file.is_file() else None
+
+    @property
+    def tuned(self) -> bool:
+        """False where selection kept the untouched encoder."""
+        return bool(self.config["selected"]["alpha"])
+
+
 @dataclass(frozen=True, eq=False)
-class Checkpoint:
+class Checkpoint(RunFacts):
     """A finished run.
 
     Attributes:
@@ -75,27 +108,6 @@ class Checkpoint:
         untouched = encoder_from_state(state, self.backbone).to(self.encoder.device)
         untouched.embed_views = self.encoder.embed_views
         return untouched
-
-    @property
-    def calibration(self) -> dict[str, Calibration]:
-        """Classifier -> what validation says of its confidence."""
-        stored = self.config.get("calibration", {})
-        return {name: Calibration((Confidence.from_json(known),)) for name, known in stored.items()}
-
-    @property
-    def steps(self) -> Steps | None:
-        """Of the classifier `learned`, where 'fewshot learn' has put some here.
-
-        Raises:
-            DataError: The file is damaged.
-        """
-        file = self.path / LEARNED
-        return Steps.read(file) if file.is_file() else None
-
-    @property
-    def tuned(self) -> bool:
-        """False where selection kept the untouched encoder."""
-        return bool(self.config["selected"]["alpha"])
 
 
 def is_finished(path: Path) -> bool:

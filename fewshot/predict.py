@@ -13,7 +13,6 @@ from torch import Tensor
 from episodes import Episode, ImageTable, Results, Score, evaluate, read_task_directory
 from episodes.files import display_name
 from episodes.predictions import UNKNOWN_LABEL
-from fewshot.adaptation import AdaptedScorer, TaskAdapter
 from fewshot.classifiers.base import Classifier
 from fewshot.classifiers.kinds import Calibration
 from fewshot.classifiers.scoring import FeatureScorer
@@ -21,10 +20,12 @@ from fewshot.classifiers.surface import Floats
 from fewshot.device import Precision
 from fewshot.embedding.cache import EmbeddingCache
 from fewshot.embedding.embed import Embeddings, Progress, embed_images
-from fewshot.encoders.base import VisionEncoder
+from fewshot.encoders.base import Embedder
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from fewshot.adaptation import TaskAdapter
 
 Columns = dict[str, Any]  # name -> an array with a value for every query picture
 
@@ -81,7 +82,7 @@ class Prediction:
 
 def predict(
     tasks: str | Path | tuple[ImageTable, Sequence[Episode]],
-    encoder: VisionEncoder,
+    encoder: Embedder,
     classifier: Classifier,
     *,
     class_text: Callable[[Sequence[str]], dict[str, Tensor] | None] | None = None,
@@ -128,7 +129,10 @@ def predict(
 
     score: Score = scorer(embeddings)
     if adapter is not None:
-        score = AdaptedScorer(encoder, adapter, table, embeddings, scorer, seed=seed, precision=precision)
+        from fewshot.adaptation import AdaptedScorer
+        from fewshot.embedding.deferred import opened
+
+        score = AdaptedScorer(opened(encoder), adapter, table, embeddings, scorer, seed=seed, precision=precision)
     results = evaluate(episodes, score, runners_up=True)
     return Prediction(table, episodes, embeddings, results)
 

@@ -171,7 +171,7 @@ FLOORS = (
     ("embedding",),
     ("classifiers",),
     ("adaptation",),
-    ("checkpoint", "checkpoint_schema", "evaluation"),
+    ("checkpoint", "checkpoint_schema", "evaluation", "opening"),
     ("training",),
     ("predict",),
     ("model",),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fewshot.classifiers.balance import ImbalanceWarning
     from fewshot.classifiers.base import Classifier, Statistics
     from fewshot.classifiers.learned import Steps
-    from fewshot.encoders.base import VisionEncoder
+    from fewshot.encoders.base import Embedder
 
     CLASSIFIER_NAMES: tuple[str, ...]
     """Every classifier, those of other packages included."""
@@ -45,6 +45,7 @@ __all__ = [
     "ImbalanceWarning",
     "Statistics",
     "build_classifier",
+    "needs",
 ]
 
 
@@ -53,7 +54,7 @@ def build_classifier(
     *,
     statistics: Statistics | None = None,
     scale: float | None = None,
-    encoder: VisionEncoder | None = None,
+    encoder: Embedder | None = None,
     steps: Steps | None = None,
 ) -> Classifier:
     """Make the classifier called `name` on the command line, with its default settings.
@@ -93,6 +94,12 @@ def build_classifier(
     from fewshot.classifiers.together import Together, segments_of
 
     return Together(made, segments_of(encoder))
+
+
+def needs(name: str, what: str) -> bool:
+    """Whether the classifier called `name` takes "statistics" or "text" besides pictures; False where there is no such one."""
+    entry = CLASSIFIERS.entries.get(name)
+    return entry is not None and what in _needs(entry.load())
 
 
 def _needs(kind: Any) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from fewshot.device import Precision
 from fewshot.embedding.cache import EmbeddingCache
 from fewshot.embedding.embed import Embeddings, Progress, embed_images
 from fewshot.encoders import family_of
-from fewshot.encoders.base import VisionEncoder
+from fewshot.encoders.base import Embedder
 
 MOST_PICTURES = 10_000
 
@@ -31,7 +31,7 @@ def select_rows(table: ImageTable, seed: int, most: int = MOST_PICTURES) -> list
 
 
 def statistics_of(
-    encoder: VisionEncoder,
+    encoder: Embedder,
     items: Sequence[Any],
     labels: npt.NDArray[np.integer[Any]],
     *,
@@ -51,7 +51,7 @@ def statistics_of_embeddings(found: Embeddings, labels: npt.NDArray[np.integer[A
     return class_statistics(found.features[found.readable], known[found.readable])
 
 
-def statistics_of_folder(encoder: VisionEncoder, root: str | Path, *, seed: int = 0, **settings: Any) -> Statistics:
+def statistics_of_folder(encoder: Embedder, root: str | Path, *, seed: int = 0, **settings: Any) -> Statistics:
     """Statistics of class folders, from at most 10,000 seeded pictures; `settings` as in `statistics_of`."""
     table = read_class_folders(root)
     rows = select_rows(table, seed)

@@ -20,7 +20,8 @@ from torch import Tensor
 from fewshot.classifiers import maths
 from fewshot.classifiers.base import Classifier
 from fewshot.classifiers.tasks import TaskBatch
-from fewshot.encoders import VisionEncoder, family_of
+from fewshot.encoders import family_of
+from fewshot.encoders.base import Embedder
 
 # Chosen on tin val and omniglot base with lite2 and tiny; edges and flat colours made of tin val.
 DISTANCE_POWER = 4.0
@@ -45,7 +46,7 @@ class Segment:
     usual_distance: float | None
 
 
-def segments_of(encoder: VisionEncoder) -> tuple[Segment, ...]:
+def segments_of(encoder: Embedder) -> tuple[Segment, ...]:
     """The parts of an encoder's embedding, one for each encoder of several together."""
     return tuple(Segment(part.embed_dim, family_of(part.name).usual_distance(part.name)) for part in encoder.parts)
 

@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from episodes.errors import DataError, UsageError
 from episodes.files import display_name, is_printable
+from fewshot.classifiers import needs
 from fewshot.limits import EmbedViews, Threads
 from fewshot.options import ComputeOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fewshot.checkpoint import Checkpoint
     from fewshot.classifiers.base import Classifier, Statistics
     from fewshot.classifiers.kinds import Calibration
     from fewshot.classifiers.learned import Steps
     from fewshot.embedding.cache import EmbeddingCache
-    from fewshot.encoders.base import VisionEncoder
+    from fewshot.encoders.base import Embedder
+    from fewshot.opening import DeferredCheckpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +78,9 @@ class WithClassifier(WithEncoder):
 class LoadedEncoder:
     """An encoder, what it is called, and the checkpoint it came from, if any."""
 
-    encoder: VisionEncoder
+    encoder: Embedder
     backbone: str
-    checkpoint: Checkpoint | None
+    checkpoint: DeferredCheckpoint | None
 
     @property
     def checkpoint_name(self) -> str | None:
@@ -100,9 +101,9 @@ def load_chosen_encoder(options: WithEncoder) -> LoadedEncoder:
     device = resolve_device(options.device)
     console = options.console
     if options.checkpoint is not None:
-        from fewshot.checkpoint import load_checkpoint
+        from fewshot.opening import DeferredCheckpoint
 
-        loaded = load_checkpoint(options.checkpoint, device)
+        loaded = DeferredCheckpoint(options.checkpoint, device, options.cache)
         validated = loaded.encoder.embed_views
         loaded.encoder.embed_views = options.embed_views or validated
         if loaded.encoder.embed_views != validated:
@@ -113,16 +114,16 @@ def load_chosen_encoder(options: WithEncoder) -> LoadedEncoder:
         kind = "tuned" if loaded.tuned else "untouched (tuning was not better on validation)"
         console.line(f"encoder: {kind} {loaded.backbone} of {options.checkpoint}")
         return LoadedEncoder(loaded.encoder, loaded.backbone, loaded)
-    from fewshot.encoders import load_encoder
+    from fewshot.opening import open_backbone
 
     name = options.backbone or "ViT-B/32"
-    encoder = load_encoder(name, device=device, download_root=options.download_root)
+    encoder = open_backbone(name, device, options.download_root, options.cache)
     encoder.embed_views = options.embed_views or 1
     console.line(f"encoder: the untouched {name}; no checkpoint was given (fewshot train makes one)")
     return LoadedEncoder(encoder, name, None)
 
 
-def check_adaptable(adapt: str | None, encoder: VisionEncoder) -> None:
+def check_adaptable(adapt: str | None, encoder: Embedder) -> None:
     """Refuse what does not go together: tuning on a task is of one encoder, and sees each picture once.
 
     Raises:
@@ -138,8 +139,15 @@ def check_adaptable(adapt: str | None, encoder: VisionEncoder) -> None:
         )
 
 
-def statistics_for(options: WithClassifier, loaded: LoadedEncoder, *, untouched: bool = False) -> Statistics | None:
-    """Training-class statistics under the loaded encoder, or the one from before tuning; None where there are none."""
+def statistics_for(
+    options: WithClassifier, loaded: LoadedEncoder, classifiers: Sequence[str], *, untouched: bool = False
+) -> Statistics | None:
+    """Training-class statistics under the loaded encoder, or the one from before tuning; None where there are none.
+
+    None too where none of the classifiers would look at them.
+    """
+    if not any(needs(name, "statistics") for name in classifiers):
+        return None
     from fewshot.classifiers.statistics import shipped_statistics, statistics_of_folder
 
     if options.statistics is not None:
@@ -199,7 +207,7 @@ def classifier_for(options: WithClassifier, loaded: LoadedEncoder, name: str) ->
 
     return build_classifier(
         name,
-        statistics=statistics_for(options, loaded),
+        statistics=statistics_for(options, loaded, [name]),
         encoder=loaded.encoder,
         steps=steps_for(options, loaded),
     )
@@ -209,9 +217,7 @@ def texts_for(
     options: WithClassifier, loaded: LoadedEncoder, classifiers: Sequence[str], class_names: Sequence[str]
 ) -> dict[str, Tensor] | None:
     """Text embeddings of the class names, where one of the classifiers uses names."""
-    from fewshot.classifiers import TEXT
-
-    if not set(classifiers) & set(TEXT):
+    if not any(needs(name, "text") for name in classifiers):
         return None
     from fewshot.encoders.prompts import CLIP_TEMPLATES
     from fewshot.encoders.text import class_texts

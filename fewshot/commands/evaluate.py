@@ -32,7 +32,7 @@ from fewshot.registry import CLASSIFIERS, COMMANDS
 if TYPE_CHECKING:
     from episodes import ImageTable, Score
     from fewshot.embedding.embed import Embeddings
-    from fewshot.encoders.base import VisionEncoder
+    from fewshot.encoders.base import Embedder
     from fewshot.evaluation import Comparison, EpisodeSet, EvaluationRow
 
 
@@ -250,17 +250,16 @@ def _rows(
     table: ImageTable,
     sets: list[EpisodeSet],
     loaded: LoadedEncoder,
-    encoder: VisionEncoder,
+    encoder: Embedder,
     checkpoint: str | None,
     problems: dict[int, str],
 ) -> tuple[list[EvaluationRow], Embeddings]:
     """The rows of one encoder, and its embeddings; unreadable pictures are named the first time they are met."""
-    from fewshot.classifiers import NEEDS_STATISTICS, build_classifier
+    from fewshot.classifiers import build_classifier
     from fewshot.evaluation import evaluate_sets
 
     untouched = loaded.checkpoint is not None and checkpoint is None
-    needed = bool(set(options.classifier) & set(NEEDS_STATISTICS))
-    statistics = statistics_for(options, loaded, untouched=untouched) if needed else None
+    statistics = statistics_for(options, loaded, options.classifier, untouched=untouched)
     steps = steps_for(options, loaded)
     classifiers = {
         name: build_classifier(name, statistics=statistics, encoder=encoder, steps=steps) for name in options.classifier
@@ -318,25 +317,26 @@ def _write_report(
 
 
 def _adaptation(
-    options: Options, table: ImageTable, encoder: VisionEncoder
+    options: Options, table: ImageTable, encoder: Embedder
 ) -> Callable[[Embeddings, Callable[[Embeddings], Score]], dict[str, Score]] | None:
     """What makes the scores of --adapt; None without."""
     if options.adapt is None:
         return None
     from fewshot.adaptation import AdaptedScorer, build_adapter
+    from fewshot.embedding.deferred import opened
 
     part, adapter = options.adapt, build_adapter(options.adapt)
 
     def adapt(embeddings: Embeddings, scorer: Callable[[Embeddings], Score]) -> dict[str, Score]:
         adapted = AdaptedScorer(
-            encoder, adapter, table, embeddings, scorer, seed=options.seed, precision=options.precision
+            opened(encoder), adapter, table, embeddings, scorer, seed=options.seed, precision=options.precision
         )
         return {part: adapted}
 
     return adapt
 
 
-def _embed(options: Options, table: ImageTable, encoder: VisionEncoder) -> Embeddings:
+def _embed(options: Options, table: ImageTable, encoder: Embedder) -> Embeddings:
     from fewshot.embedding.embed import embed_images
 
     with options.console.bar("pictures") as advance:

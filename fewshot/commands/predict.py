@@ -115,8 +115,8 @@ def run(options: Options) -> int:
     from fewshot.classifiers.rejection import Rejection, known_confidence
 
     columns = _checked_columns(options)
-    tasks = read_tasks(options)
     loaded = load_chosen_encoder(options)
+    tasks = read_tasks(options)
     check_adaptable(options.adapt, loaded.encoder)
     known = calibration_for(options, loaded).get(options.classifier)
     if options.adapt is not None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fewshot.device import Precision, autocast, resolve_precision
 from fewshot.embedding.out_of_memory import Pieces, Smaller
-from fewshot.encoders.base import VisionEncoder
+from fewshot.encoders.base import Embedder, VisionEncoder
 from fewshot.images.transform import normalise
 
 Tag = TypeVar("Tag", bound=Hashable)
@@ -29,7 +29,7 @@ NO_EMBEDDING = "the encoder gives no usable embedding: NaN, infinities or zeros"
 DTYPES = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 
 
-def default_batch_size(encoder: VisionEncoder) -> int:
+def default_batch_size(encoder: Embedder) -> int:
     """B, fixed by device type and picture size alone, because it is part of what an embedding depends on."""
     if encoder.device.type != "cpu":
         return 256
@@ -94,7 +94,7 @@ class FixedShapeBatches(Generic[Tag]):
 
     def __init__(
         self,
-        encoder: VisionEncoder,
+        encoder: Embedder,
         forward: Forward,
         sink: Callable[[list[Tag], Tensor], None],
         *,

@@ -7,7 +7,6 @@ read. Whatever goes wrong with the file, embeddings are computed instead.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sqlite3
 import threading
@@ -20,14 +19,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from fewshot.embedding.sealed import checked, is_of_an_older_version, sealed, unsealed, with_digest
+
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS embeddings (key BLOB PRIMARY KEY, value BLOB NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE INDEX IF NOT EXISTS by_use ON embeddings (used)",
+    "CREATE TABLE IF NOT EXISTS notes (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
 )
 _DAY = 86_400
-# Odd, so that the lengths of values with a digest and of those that older versions stored without one are never the same: each
-# version passes over what the other wrote.
-_DIGEST_BYTES = 9
 _TROUBLE = (sqlite3.Error, OSError, MemoryError)  # a rotten length in the file may ask for more memory than there is
 DEFAULT_MAX_BYTES = 2 << 30
 
@@ -168,9 +167,9 @@ class EmbeddingCache:
             return {}
         found: dict[bytes, npt.NDArray[np.float32]] = {}
         for key, value, used in rows:
-            if _is_of_an_older_version(value):
+            if is_of_an_older_version(value):
                 continue
-            vector = _checked(key, value)
+            vector = checked(key, value)
             if vector is None:
                 self._tell_damage()
                 continue
@@ -188,8 +187,27 @@ class EmbeddingCache:
         now = int(time.time()) // _DAY
         self._write(
             "INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?)",
-            [(key, _with_digest(key, value), now) for key, value in entries.items()],
+            [(key, with_digest(key, value), now) for key, value in entries.items()],
         )
+
+    def get_note(self, key: bytes) -> bytes | None:
+        """Look up what is known of something else than a picture; a damaged note counts as absent.
+
+        Args:
+            key: What it depends on.
+        """
+        if self._broken:
+            return None
+        try:
+            row = self._connection().execute("SELECT value FROM notes WHERE key = ?", (key,)).fetchone()
+        except _TROUBLE as error:
+            self._give_up(error)
+            return None
+        return None if row is None else unsealed(key, row[0])
+
+    def put_note(self, key: bytes, value: bytes) -> None:
+        """Store what is known of something else than a picture."""
+        self._write("INSERT OR REPLACE INTO notes VALUES (?, ?)", [(key, sealed(key, value))])
 
     def note_use(self) -> None:
         """Mark what was read since the last call as used today, so that eviction takes other entries first."""
@@ -271,28 +289,3 @@ class EmbeddingCache:
         for part in self._files():
             part.unlink()
         self._broken = False
-
-
-def _digest(key: bytes, value: bytes) -> bytes:
-    """A digest of value and key together: it shows flipped bits, and values stored under a wrong key."""
-    digest = hashlib.blake2b(key, digest_size=_DIGEST_BYTES)
-    digest.update(value)
-    return digest.digest()
-
-
-def _with_digest(key: bytes, vector: npt.NDArray[np.float32]) -> bytes:
-    """The bytes of a vector (D,) followed by their digest."""
-    value = np.ascontiguousarray(vector, dtype="<f4").tobytes()
-    return value + _digest(key, value)
-
-
-def _checked(key: bytes, stored: object) -> npt.NDArray[np.float32] | None:
-    """The vector (D,) that `_with_digest` packed; None if any bit of it or of its key has changed."""
-    if not isinstance(stored, bytes) or len(stored) % 4 != _DIGEST_BYTES % 4:
-        return None
-    value = stored[:-_DIGEST_BYTES]
-    return np.frombuffer(value, dtype="<f4") if _digest(key, value) == stored[-_DIGEST_BYTES:] else None
-
-
-def _is_of_an_older_version(stored: object) -> bool:
-    return isinstance(stored, bytes) and len(stored) % 4 == 0

@@ -16,14 +16,14 @@ from episodes.errors import DataError
 from fewshot.distributed import rank_and_world
 from fewshot.embedding.batches import default_batch_size
 from fewshot.embedding.embed import Embeddings, embed_images, picture_digest, side_by_side
-from fewshot.encoders.base import VisionEncoder
+from fewshot.encoders.base import Embedder
 from fewshot.images.decoding import UnreadableImage, read_bytes
 
 _Share = tuple[list[int], Embeddings | None]  # rows, and their embeddings
 
 
 def embed_distributed(
-    encoder: VisionEncoder,
+    encoder: Embedder,
     items: Sequence[Any],
     *,
     batch_size: int | None = None,

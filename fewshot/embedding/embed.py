@@ -33,7 +33,7 @@ from fewshot.embedding.batches import (
     usable_rows,
 )
 from fewshot.embedding.cache import EmbeddingCache
-from fewshot.encoders.base import VisionEncoder
+from fewshot.encoders.base import Embedder
 from fewshot.images.decoding import UnreadableImage, read_bytes
 from fewshot.images.jpeg_gpu import GpuDecoder, gpu_decoder
 from fewshot.images.transform import TRANSFORM, clip_tensors
@@ -75,7 +75,7 @@ class _Read:
 
 
 def embed_images(
-    encoder: VisionEncoder,
+    encoder: Embedder,
     items: Sequence[Any],
     *,
     precision: Precision = "auto",
@@ -148,7 +148,7 @@ def _joined(features: Tensor, seen: Sequence[Embeddings]) -> Embeddings:
 
 
 def _embed_view(
-    encoder: VisionEncoder,
+    encoder: Embedder,
     items: Sequence[Any],
     view: View,
     precision: Precision,
@@ -193,7 +193,7 @@ def _processor_decoder(size: int, view: View) -> Decode:
 
 
 def cache_space(
-    encoder: VisionEncoder, precision: Precision, size: int, decoder: GpuDecoder | None = None, view: View = VIEWS[0]
+    encoder: Embedder, precision: Precision, size: int, decoder: GpuDecoder | None = None, view: View = VIEWS[0]
 ) -> bytes:
     """Everything but the picture that an embedding depends on, as the first part of a cache key."""
     parts = (
@@ -289,7 +289,7 @@ class _Reader:
 
     def __init__(
         self,
-        encoder: VisionEncoder,
+        encoder: Embedder,
         items: Sequence[Any],
         read: Callable[[Any], bytes],
         decode: Decode,

@@ -10,7 +10,7 @@ import copy
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,46 @@ Self = TypeVar("Self", bound="VisionEncoder")
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _MATRICES = (nn.Linear, nn.Conv2d, nn.MultiheadAttention)
+
+
+class Embedder(Protocol):
+    """What embedding pictures asks of an encoder: a `VisionEncoder` has it, and so has one that is loaded only when it must compute."""
+
+    embed_views: int
+
+    @property
+    def name(self) -> str:
+        """What it was loaded as."""
+        ...
+
+    @property
+    def embed_dim(self) -> int:
+        """D."""
+        ...
+
+    @property
+    def image_size(self) -> int:
+        """Pictures are (3, image_size, image_size)."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Stands for its weights in cache keys."""
+        ...
+
+    @property
+    def parts(self) -> tuple[Embedder, ...]:
+        """See `VisionEncoder.parts`."""
+        ...
+
+    def inference_copy(self, dtype: torch.dtype) -> VisionEncoder:
+        """See `VisionEncoder.inference_copy`."""
+        ...
 
 
 class VisionEncoder(nn.Module):

@@ -17,7 +17,7 @@ from fewshot.encoders.base import VisionEncoder
 from fewshot.encoders.download import download, model_urls, weights_file
 from fewshot.encoders.family import EncoderFamily, EncodeSentences, Progress, TrainingClasses, sentence_encoder
 from fewshot.encoders.offline import strongest_offline
-from fewshot.encoders.openai_clip import build_clip, visual_from_state, wrap_visual
+from fewshot.encoders.openai_clip import build_clip, not_openai, visual_from_state
 from fewshot.encoders.weights import read_weights
 from fewshot.registry import ENCODERS
 from fewshot.tensors import load_tensors
@@ -103,10 +103,15 @@ class OpenAIFamily(EncoderFamily):
         """See `EncoderFamily.load`."""
         state, source = clip_state(backbone, download_root)
         visual = {key: value for key, value in state.items() if key.startswith("visual.")}
-        # Some people keep the image side alone.
-        if visual and not any(key.startswith("transformer.") for key in state):
-            return visual_from_state(visual, backbone)
-        return wrap_visual(build_clip(state, source).visual, backbone)
+        if not visual:
+            raise not_openai(source, "no tensor's name begins with visual.")
+        # Some people keep the image side alone, which is no release and is not rounded.
+        released = any(key.startswith("transformer.") for key in state)
+        return visual_from_state(visual, backbone, rounded=released)
+
+    def weights_files(self, backbone: str, download_root: str | Path | None = None) -> list[Path] | None:
+        """See `EncoderFamily.weights_files`."""
+        return [_path_of(backbone, download_root)]
 
     def from_state(self, state: Mapping[str, Tensor], backbone: str) -> VisionEncoder:
         """See `EncoderFamily.from_state`; the shapes of the tensors tell the architecture."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 import http.client
 import os
 import urllib.error
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from episodes.errors import DataError, UsageError
-from fewshot.encoders._clip_import import import_clip
+from fewshot.encoders._clip_import import clip_folder
 from fewshot.encoders.offline import strongest_offline
 from fewshot.tensors import sha256_of
 
@@ -22,15 +24,25 @@ _MOST_BYTES = 4 << 30  # the largest model has less than 2 GB
 
 
 def model_urls() -> dict[str, str]:
-    """OpenAI's models, as the `clip` package lists them.
+    """OpenAI's models, as the `clip` package lists them; its source is read, not imported, which would take seconds.
 
     Returns:
         Name -> address; the folder in each address is the file's SHA-256.
-    """
-    import_clip()
-    from clip.clip import _MODELS  # the package offers the names publicly, the addresses only here
 
-    return dict(_MODELS)
+    Raises:
+        ImportError: the package is not installed, or lists no models.
+    """
+    return dict(_model_urls())
+
+
+@functools.cache
+def _model_urls() -> dict[str, str]:
+    file = clip_folder() / "clip.py"
+    for statement in ast.parse(file.read_text(encoding="utf-8")).body:
+        names = [target.id for target in getattr(statement, "targets", ()) if isinstance(target, ast.Name)]
+        if isinstance(statement, ast.Assign) and "_MODELS" in names:
+            return dict(ast.literal_eval(statement.value))
+    raise ImportError(f"{file} lists no models. Install OpenAI's clip with: pip install 'clip-anytorch>=2'")
 
 
 def default_root() -> Path:

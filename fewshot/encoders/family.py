@@ -58,6 +58,13 @@ class EncoderFamily:
         """
         raise NotImplementedError
 
+    def weights_files(self, backbone: str, download_root: str | Path | None = None) -> list[Path] | None:
+        """Name the files that `load` makes the encoder of: together with this package's code they are all that it depends on.
+
+        None where that is not known; then the encoder is loaded before it is known which embeddings are its own.
+        """
+        return None
+
     def from_state(self, state: Mapping[str, Tensor], backbone: str) -> VisionEncoder:
         """Rebuild an encoder from the tensors of its `state_dict()`: this is how a checkpoint is loaded.
 

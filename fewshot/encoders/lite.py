@@ -140,6 +140,11 @@ class LiteFamily(EncoderFamily):
         """See `EncoderFamily.load`."""
         return _wrap(network(backbone), backbone)
 
+    def weights_files(self, backbone: str, download_root: str | Path | None = None) -> list[Path] | None:
+        """See `EncoderFamily.weights_files`."""
+        path = weights_path(backbone)
+        return None if path is None else [path]
+
     def from_state(self, state: Mapping[str, Tensor], backbone: str) -> VisionEncoder:
         """See `EncoderFamily.from_state`; the name tells the architecture."""
         model = _empty(backbone)

@@ -195,16 +195,26 @@ def build_clip(state: Mapping[str, Tensor], source: str) -> Any:
         with torch.random.fork_rng(devices=[]):  # its constructor draws initial weights from the global generator
             return model.build_model(dict(state)).float().eval()
     except (KeyError, RuntimeError, IndexError, AssertionError, ZeroDivisionError) as error:
-        raise DataError(
-            f"{source}: not a CLIP model in OpenAI's format ({type(error).__name__}: {str(error)[:300]}). Expected the tensors of "
-            "openai/CLIP's state dict, such as visual.conv1.weight, transformer.resblocks.0.ln_1.weight and text_projection"
-        ) from error
+        raise not_openai(source, f"{type(error).__name__}: {str(error)[:300]}") from error
 
 
-def visual_from_state(state: Mapping[str, Tensor], name: str) -> VisionEncoder:
+def not_openai(source: str, why: str) -> DataError:
+    """The error for tensors that are not those of a CLIP model in OpenAI's format."""
+    return DataError(
+        f"{source}: not a CLIP model in OpenAI's format ({why}). Expected the tensors of openai/CLIP's state dict, such as "
+        "visual.conv1.weight, transformer.resblocks.0.ln_1.weight and text_projection"
+    )
+
+
+def visual_from_state(state: Mapping[str, Tensor], name: str, *, rounded: bool = False) -> VisionEncoder:
     """An encoder from the tensors of its visual part alone (names as in `VisionEncoder.state_dict()`), kept in float32.
 
-    This is how a checkpoint is loaded: no text side, no download, no rounding.
+    This is how a checkpoint is loaded: no text side, no download, no rounding. The tensors are copied.
+
+    Args:
+        state: the tensors.
+        name: for messages.
+        rounded: round matrices to float16, as OpenAI's releases are stored and the package's `build_model` does.
 
     Raises:
         DataError: the tensors do not fit together.
@@ -212,16 +222,24 @@ def visual_from_state(state: Mapping[str, Tensor], name: str) -> VisionEncoder:
     model = import_clip_model()
     visual_state = {key.removeprefix("visual."): value for key, value in state.items()}
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.device("meta"):  # no memory, and no random numbers, for weights that are replaced at once
             visual = _empty_visual(model, visual_state)
+        if rounded:
+            model.convert_weights(visual)
+        kept = {key: value.dtype for key, value in visual.state_dict().items()}
         visual.load_state_dict(
-            {key: value.float() if value.is_floating_point() else value for key, value in visual_state.items()}
+            {key: _as_kept(value, kept.get(key, value.dtype)) for key, value in visual_state.items()}, assign=True
         )
     except (KeyError, RuntimeError, IndexError) as error:
         raise DataError(
             f"{name}: the tensors of the visual encoder do not fit together: {' '.join(str(error).split())[:300]}"
         ) from error
     return wrap_visual(visual, name)
+
+
+def _as_kept(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """A copy in float32 of what a parameter of `dtype` would hold; whole numbers stay as they are."""
+    return value.to(dtype).to(torch.float32, copy=True) if value.is_floating_point() else value.clone()
 
 
 def _empty_visual(model: Any, state: Mapping[str, Tensor]) -> nn.Module:
