@@ -59,7 +59,7 @@ def test_the_ten_minutes_of_the_documents_run(tmp_path: Path, monkeypatch: pytes
     for line in block.splitlines():
         words = shlex.split(line, comments=True)
         assert words[0] == "fewshot" and main(words[1:]) == 0, line
-    assert (tmp_path / "report.html").is_file()
+    assert all((tmp_path / f"{name}.html").is_file() for name in ("report", "evaluation", "run"))
     assert len(pd.read_csv("result.csv")) == len(pd.read_csv("tuned.csv")) == 20 * 3 * 3
 
 

@@ -166,6 +166,8 @@ def _check_outputs(options: Options) -> None:
             raise UsageError(f"--{flag} {path}: expected a file name that ends in {' or '.join(allowed)}")
         check_writable(path)
     if options.report is not None:
+        if options.report.suffix.lower() != ".html":
+            raise UsageError(f"--report {options.report}: expected a file name that ends in .html")
         check_writable(options.report)
 
 

@@ -6,12 +6,15 @@ import http.client
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+
+from fewshot.app.server import Server
 
 TOKEN = "the-token"
 
@@ -61,22 +64,31 @@ class Visitor:
         return json.loads(body)
 
 
+@contextmanager
+def serving(server: Server, host: str = "127.0.0.1") -> Iterator[int]:
+    """Serve as if it listened at `host`; the port on loopback where it does."""
+    from fewshot.commands.app import listening_socket, web_server
+
+    with listening_socket("127.0.0.1", 0) as listening:
+        web = web_server(server, host, listening, TOKEN)
+        thread = threading.Thread(target=web.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            web.should_exit = True
+            thread.join()
+
+
 @pytest.fixture(scope="session")
 def app_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]:
     pytest.importorskip("uvicorn")
     pytest.importorskip("starlette")
-    from fewshot.commands.app import Options, listening_socket, server_of, web_server
+    from fewshot.commands.app import Options, server_of
 
     folder = tmp_path_factory.mktemp("app")
-    with listening_socket("127.0.0.1", 0) as listening:
-        server = web_server(server_of(Options(backbone="tiny", quiet=True), folder), "127.0.0.1", listening, TOKEN)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        try:
-            yield listening.getsockname()[1], folder
-        finally:
-            server.should_exit = True
-            thread.join()
+    with serving(server_of(Options(backbone="tiny", quiet=True), folder)) as port:
+        yield port, folder
 
 
 @pytest.fixture

@@ -19,10 +19,13 @@ import pytest
 from episodes import EpisodeSampler, read_class_folders, write_task_directory
 from episodes.errors import UsageError
 from fewshot.app import server as server_module
+from fewshot.app.answering import Naming
+from fewshot.app.guard import is_loopback
 from fewshot.app.naming import example
+from fewshot.app.server import Server
 from fewshot.commands.app import listening_socket
 from fewshot.commands.cli import main
-from tests.app.conftest import Visitor
+from tests.app.conftest import Visitor, serving
 from tests.conftest import write_pictures
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -163,10 +166,28 @@ def test_an_upload_that_is_too_large_is_refused_and_not_kept(visitor: Visitor, m
                 path.read_bytes().startswith(b"xx")]  # fmt: skip
 
 
-def test_folders_are_for_loopback_alone(tmp_path: Path) -> None:
-    pytest.importorskip("starlette")
-    from fewshot.app.guard import is_loopback
+def test_other_machines_get_no_folders(tmp_path: Path) -> None:
+    pytest.importorskip("uvicorn")
 
+    def never(*_: object) -> Any:
+        raise AssertionError("nothing is named here")
+
+    server = Server(Naming(never, never), "an encoder", ["prototype"], "prototype", tmp_path / "uploads")
+    (tmp_path / "uploads").mkdir()
+    write_pictures(tmp_path / "pictures", 2, 1)
+    with serving(server, "0.0.0.0") as port:
+        guest = Visitor(port, tmp_path)
+        assert guest.ask("GET", "/api/state", Host="some.name")[0] == 403
+        assert guest.enter() == 303
+        assert guest.ask("GET", "/api/state", Host="some.name")[0] == 200  # names of this machine are many
+        assert guest.edit("add-class", name="oak")["disk"] is False
+        told = guest.post("/api/load", 400, path=str(tmp_path / "pictures"))["error"]
+        assert "only where the page is for this machine alone" in told
+        assert guest.post("/api/export", 400, path=str(tmp_path / "out"))["error"] == told
+    assert not (tmp_path / "out").exists()
+
+
+def test_which_hosts_are_this_machine_alone() -> None:
     assert [is_loopback(host) for host in ("127.0.0.1", "localhost", "::1", "127.1.2.3")] == [True] * 4
     assert [is_loopback(host) for host in ("0.0.0.0", "192.168.1.5", "example.org", "::")] == [False] * 4
 

@@ -260,12 +260,14 @@
 
   // ---- a map ----
 
-  function point(entry, [x, y], colour, faint) {
+  function point(entry, [x, y], colour, faint, size) {
     const shape = document.createElementNS("http://www.w3.org/2000/svg", "path");
     const top = 1000 - y;  // upwards
     const kind = entry.support ? "support" : entry.right === false ? "wrong" : "query";
-    const drawn = { support: `M${x - 13} ${top - 13}h26v26h-26z`, wrong: `M${x - 11} ${top - 11}l22 22m0 -22l-22 22`,
-      query: `M${x - 10} ${top}a10 10 0 1 0 20 0a10 10 0 1 0 -20 0` };
+    const half = 1.2 * size;
+    const drawn = { support: `M${x - half} ${top - half}h${2 * half}v${2 * half}h${-2 * half}z`,
+      wrong: `M${x - half} ${top - half}l${2 * half} ${2 * half}m0 ${-2 * half}l${-2 * half} ${2 * half}`,
+      query: `M${x - size} ${top}a${size} ${size} 0 1 0 ${2 * size} 0a${size} ${size} 0 1 0 ${-2 * size} 0` };
     shape.setAttribute("d", drawn[kind]);
     shape.setAttribute("class", `${kind} m${colour < 0 ? "x" : colour % 8}${faint ? " faint" : ""}`);
     return shape;
@@ -275,8 +277,11 @@
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     for (const [key, value] of Object.entries({ viewBox: "-30 -30 1060 1060", tabindex: "0", role: "application",
       "aria-label": `${label}. The arrow keys go from picture to picture.` })) svg.setAttribute(key, value);
-    const drawn = entries.slice(0, MOST_POINTS).sort((a, b) => isFaint(b) - isFaint(a));
-    svg.append(...drawn.map((entry) => point(entry, placeOf(entry), colourOf(entry), isFaint(entry))));
+    // What to look at is drawn last, and so on top.
+    const weight = (entry) => (isFaint(entry) ? 0 : entry.right === false ? 2 : 1);
+    const drawn = entries.slice(0, MOST_POINTS).sort((a, b) => weight(a) - weight(b));
+    const size = drawn.length > 500 ? 6 : 10;
+    svg.append(...drawn.map((entry) => point(entry, placeOf(entry), colourOf(entry), isFaint(entry), size)));
     const tip = make("div", { class: "tip", role: "status" });
     const hint = "A picture shows here when you point at it.";
     tip.append(make("p", { class: "note" }, hint));
