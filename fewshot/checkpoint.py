@@ -5,6 +5,7 @@ metrics.csv         a row for the untouched encoder, each epoch, each mix, and t
 model.safetensors   encoder.*    the whole visual encoder that was kept
                     original.*   the untouched values of the tensors that were tuned
                     classifier.* and log_scale
+                    method.*     what a gradient-based method learned beside the encoder
                     statistics.* and original_statistics.*   of the training classes
 learned.json        where 'fewshot learn' was run: the steps of the classifier 'learned'
 resume.safetensors  only while a run is unfinished; carries its own digest
@@ -16,7 +17,7 @@ import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -32,6 +33,9 @@ from fewshot.encoders import encoder_from_state
 from fewshot.encoders.base import VisionEncoder
 from fewshot.encoders.heads import ResidualClassifier
 from fewshot.tensors import load_tensors, tensors_beside
+
+if TYPE_CHECKING:
+    from fewshot.adaptation.meta import MetaLearner
 
 CONFIG, METRICS, MODEL, RESUME = "config.json", "metrics.csv", "model.safetensors", "resume.safetensors"
 LEARNED = "learned.json"
@@ -66,6 +70,11 @@ class RunFacts:
         return Steps.read(file) if file.is_file() else None
 
     @property
+    def method_name(self) -> str:
+        """What names queries of new tasks: a gradient-based method where that was trained and kept, else prototypes."""
+        return str(self.config["settings"].get("method", "prototypical")) if self.tuned else "prototypical"
+
+    @property
     def tuned(self) -> bool:
         """False where selection kept the untouched encoder."""
         return bool(self.config["selected"]["alpha"])
@@ -85,6 +94,7 @@ class Checkpoint(RunFacts):
         statistics: Of the training classes under the kept encoder; None where the run stored none.
         original_statistics: Under the untouched one.
         config: All of config.json.
+        method: What a gradient-based method learned beside the encoder; None where prototypes were trained.
     """
 
     path: Path
@@ -97,6 +107,12 @@ class Checkpoint(RunFacts):
     original_statistics: Statistics | None
     config: dict[str, Any]
     _original: dict[str, Tensor]
+    method: MetaLearner | None = None
+
+    @property
+    def own_method(self) -> MetaLearner | None:
+        """The method that names queries of new tasks; None for prototypes, and where selection kept the untouched encoder."""
+        return self.method if self.method_name != "prototypical" else None
 
     def untouched_encoder(self) -> VisionEncoder:
         """Undo the tuning.
@@ -188,6 +204,7 @@ def save_checkpoint(
     original: dict[str, Tensor],
     statistics: Statistics,
     original_statistics: Statistics,
+    method: MetaLearner | None = None,
 ) -> None:
     """Write config.json, with the digest of the weights, and then model.safetensors: it is what makes a run finished.
 
@@ -200,10 +217,12 @@ def save_checkpoint(
         original: The values from before tuning, of the encoder's tensors that were tuned.
         statistics: Of the training classes under the kept encoder.
         original_statistics: Under the untouched one.
+        method: What a gradient-based method learned.
     """
     tensors = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
     tensors |= {f"original.{name}": value for name, value in original.items()}
     tensors |= {f"classifier.{name}": value for name, value in classifier.state_dict().items()}
+    tensors |= {f"method.{name}": value for name, value in method.state_dict().items()} if method is not None else {}
     tensors |= statistics.to_tensors() | original_statistics.to_tensors("original_statistics.")
     with tensors_beside({**tensors, "log_scale": log_scale}, path / MODEL) as digest:
         write_config(path, {**config, "files": {MODEL: digest}})
@@ -245,6 +264,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
         scale = float(tensors["log_scale"].exp())
         statistics = Statistics.from_tensors(tensors)
         original_statistics = Statistics.from_tensors(tensors, "original_statistics.")
+        method = _method(config["settings"], encoder, _part(tensors, "method."))
     except (KeyError, RuntimeError, ValueError) as error:
         raise DataError(f"{path / MODEL}: does not fit {CONFIG}: {error}") from error
     return Checkpoint(
@@ -258,6 +278,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Che
         original_statistics,
         config,
         _part(tensors, "original."),
+        method,
     )
 
 
@@ -292,6 +313,21 @@ def _encoder(path: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> 
                 "one was edited: copy both anew"
             )
     return encoder
+
+
+def _method(settings: dict[str, Any], encoder: VisionEncoder, tensors: dict[str, Tensor]) -> MetaLearner | None:
+    """What a gradient-based method learned; None in runs of prototypes, as those of older versions are."""
+    name = settings.get("method", "prototypical")
+    if name == "prototypical":
+        return None
+    from fewshot.adaptation.inner_loop import InnerLoop
+    from fewshot.adaptation.meta import MetaLearner
+
+    method = MetaLearner(
+        name, encoder, InnerLoop(settings["inner_lr"], settings["inner_steps"], settings["first_order"])
+    )
+    method.load_state_dict(tensors)
+    return method.to(encoder.device).requires_grad_(False)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from fewshot.options import ComputeOptions, own_fields_first
 
 Rate = Annotated[float, Within(0, 100)]
 Tune = Literal["blocks", "norms", "projection", "lora"]
+Method = Literal["prototypical", "anil", "maml", "meta-sgd", "protomaml"]
 
 
 @own_fields_first
@@ -61,6 +62,16 @@ class TrainConfig(ComputeOptions):
     """Support pictures a class (1, or 1-10 for a range)."""
     queries: Count = 3
     """Query pictures a class."""
+
+    method: Method = "prototypical"
+    """How an episode's queries are named, in training and by what comes of it: prototypes; or, by gradient steps on the support (with
+    learn2learn), a head alone (anil), or a head and the last block (maml; meta-sgd, with learned rates; protomaml, from prototypes)."""
+    inner_lr: Annotated[float, Within(0, 100, above=True)] = 0.1
+    """Learning rate of those steps; of meta-sgd where its rates begin."""
+    inner_steps: Annotated[int, Within(1, 1000)] = 5
+    """How many of them, in training and after it."""
+    first_order: bool = False
+    """Leave the second derivatives out of training's gradient: faster, and less memory."""
 
     visual_lr: Rate = 1e-5
     """Peak learning rate of the encoder's unfrozen part."""
@@ -141,6 +152,19 @@ class TrainConfig(ComputeOptions):
             )
         if self.prototypical_weight == 0 and self.class_weight == 0:
             raise UsageError("prototypical_weight and class_weight are both 0: there is nothing to learn from")
+        if self.method != "prototypical" and self.episode_loss != "prototypical":
+            raise UsageError(
+                f"episode_loss {self.episode_loss} compares pictures in pairs, and method {self.method} does not: leave one out"
+            )
+        if self.steps_encoder and (self.unfreeze_blocks == 0 or self.embed_views > 1 or self.tune != "blocks"):
+            why = "at least one unfrozen block" if self.unfreeze_blocks == 0 else "one view a picture (--embed_views 1)"
+            why = why if self.tune == "blocks" else "--tune blocks"
+            raise UsageError(f"method {self.method} steps the encoder's last block on every task, which needs {why}")
+
+    @property
+    def steps_encoder(self) -> bool:
+        """Whether the method's steps on a task change the encoder."""
+        return self.method not in ("prototypical", "anil")
 
     @property
     def shot_range(self) -> int | tuple[int, int]:

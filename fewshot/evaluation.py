@@ -187,9 +187,18 @@ def evaluate_sets(
         if adapt is not None:
             scores |= {f"{name}+{part}": score for part, score in adapt(embeddings, plain).items()}
         for called, score in scores.items():
-            for group in sets:
-                sizes = (group.ways, group.shots, group.queries, len(group.episodes), group.seed)
-                rows.append(EvaluationRow(called, backbone, checkpoint, *sizes, evaluate(group.episodes, score)))
+            rows += rows_of(called, score, sets, backbone, checkpoint)
+    return rows
+
+
+def rows_of(
+    name: str, score: Score, sets: Sequence[EpisodeSet], backbone: str, checkpoint: str | None
+) -> list[EvaluationRow]:
+    """A row for every set, of one way to name queries."""
+    rows = []
+    for group in sets:
+        sizes = (group.ways, group.shots, group.queries, len(group.episodes), group.seed)
+        rows.append(EvaluationRow(name, backbone, checkpoint, *sizes, evaluate(group.episodes, score)))
     return rows
 
 

@@ -26,8 +26,10 @@ from episodes.episode import stack_episodes
 from episodes.errors import DataError, UsageError
 from episodes.files import display_name, natural_key
 from episodes.predictions import UNKNOWN_LABEL
+from fewshot.adaptation.meta import naming
 from fewshot.checkpoint import CONFIG, LEARNED, MODEL, Checkpoint, load_checkpoint
-from fewshot.classifiers import TEXT, build_classifier
+from fewshot.classifiers import CLASSIFIER_NAMES, TEXT, build_classifier
+from fewshot.classifiers.base import Classifier
 from fewshot.classifiers.kinds import Calibration
 from fewshot.classifiers.learned import Steps
 from fewshot.classifiers.rejection import known_confidence, traits_of
@@ -81,7 +83,7 @@ class FewShot:
         self,
         encoder: str | Path = "ViT-B/32",
         *,
-        classifier: str = "prototype",
+        classifier: str | None = None,
         device: str = "auto",
         precision: Precision = "auto",
         embed_views: int | None = None,
@@ -93,7 +95,7 @@ class FewShot:
 
         Args:
             encoder: a backbone's name (`fewshot doctor` lists those on this machine), or the folder of a checkpoint.
-            classifier: one of `fewshot.classifiers.CLASSIFIER_NAMES`.
+            classifier: one of `fewshot.classifiers.CLASSIFIER_NAMES`; None for prototype, or the method that a checkpoint was trained with.
             device: auto, cpu, cuda, ...
             precision: arithmetic of the encoder, see `fewshot.embed_images`.
             embed_views: views a picture; None for the checkpoint's number, or one.
@@ -109,9 +111,10 @@ class FewShot:
         self._precision, self._workers, self._download_root = precision, workers, download_root
         self._cache = EmbeddingCache() if cache else None
         self._support: dict[str, Tensor] = {}
-        self._named = classifier
-        self._classifier = build_classifier(
-            classifier, statistics=self._statistics(), encoder=self._source.encoder, steps=self._steps()
+        self._named = classifier or "prototype"
+        own = None if classifier else self._own_method()
+        self._classifier = own or build_classifier(
+            self._named, statistics=self._statistics(), encoder=self._source.encoder, steps=self._steps()
         )
 
     @classmethod
@@ -135,6 +138,8 @@ class FewShot:
         tensors, note = load_tensors(path / _SUPPORT)
         try:
             kept = {key: note[key] for key in ("classifier", "precision", "embed_views")}
+            if kept["classifier"] not in CLASSIFIER_NAMES:  # the checkpoint's own method, which it finds by itself
+                kept["classifier"] = None
             names, digest, backbone = list(note["classes"]), note["encoder"], str(note["backbone"])
             support = {name: tensors[f"class.{number}"] for number, name in enumerate(names)}
         except (KeyError, TypeError) as error:
@@ -284,6 +289,24 @@ class FewShot:
         more = f", and {len(self._support) - 8} more" if len(self._support) > 8 else ""
         kind = "untouched" if self._source.checkpoint is None else str(self._source.checkpoint.path)
         return f"<FewShot of {self._source.backbone} ({kind}), {self._named}: {classes + more or 'nothing fitted'}>"
+
+    def _own_method(self) -> Classifier | None:
+        """What the checkpoint's own method names queries by; None where that is prototypes.
+
+        Raises:
+            UsageError: the method steps the encoder on every task, for which there is `fewshot predict`.
+        """
+        checkpoint = self._source.checkpoint
+        method = checkpoint.own_method if checkpoint is not None else None
+        if checkpoint is None or method is None:
+            return None
+        if method.steps_encoder:
+            raise UsageError(
+                f"{checkpoint.path}: its method, {method.name}, steps the encoder on every task: name pictures by 'fewshot predict', or "
+                "choose a classifier= over the embeddings as they are"
+            )
+        self._named = method.name
+        return naming(method, checkpoint.scale).classifier
 
     def _statistics(self) -> Any:
         """Statistics of the training classes, for classifiers that need them; None if there are none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,6 +14,9 @@ from fewshot.embedding.cache import EmbeddingCache
 from fewshot.embedding.deferred import defer
 from fewshot.encoders import VisionEncoder, family_of, load_encoder
 from fewshot.encoders.base import Embedder
+
+if TYPE_CHECKING:
+    from fewshot.adaptation.meta import MetaLearner
 
 
 def open_backbone(
@@ -84,6 +88,16 @@ class DeferredCheckpoint(RunFacts):
     def original_statistics(self) -> Statistics | None:
         """See `Checkpoint`."""
         return self.opened.original_statistics
+
+    @property
+    def scale(self) -> float:
+        """See `Checkpoint`."""
+        return self.opened.scale
+
+    @property
+    def own_method(self) -> MetaLearner | None:
+        """See `Checkpoint`; prototypes need no weights to be told."""
+        return self.opened.own_method if self.method_name != "prototypical" else None
 
     def untouched_encoder(self) -> VisionEncoder:
         """See `Checkpoint.untouched_encoder`."""

@@ -29,7 +29,7 @@ class SupportViews:
 
     Attributes:
         plain: (S, ...) hidden states of the pictures as they are classified.
-        augmented: (V, S, ...) hidden states of the augmented views.
+        augmented: (V, S, ...) hidden states of the augmented views; V may be 0.
         labels: (S,) int64 in [0, N), every class at least once.
         n_way: N, at least 2.
     """
@@ -47,10 +47,12 @@ class Tuned:
     Attributes:
         tensors: the tuned tensors, by their names in `Tail.initial`.
         rate: the learning rate that was chosen.
+        head: (N, D) class weights that name the queries; None where the few-shot classifier does.
     """
 
     tensors: Mapping[str, Tensor]
     rate: float
+    head: Tensor | None = None
 
 
 class TaskAdapter(Protocol):

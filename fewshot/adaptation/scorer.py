@@ -19,11 +19,13 @@ from episodes import Episode, EpisodeBatch, ImageTable, stack_episodes
 from episodes.counter_random import random_bits
 from episodes.errors import DataError
 from episodes.evaluate import Score
-from fewshot.adaptation.base import Classify, SupportViews, TaskAdapter
+from fewshot.adaptation.base import Classify, SupportViews, TaskAdapter, Tuned
 from fewshot.adaptation.tail import BATCH, padded
+from fewshot.classifiers import maths
 from fewshot.device import Precision, autocast, resolve_precision
 from fewshot.embedding.batches import DTYPES
 from fewshot.embedding.embed import Embeddings
+from fewshot.embedding.hidden_states import HiddenStates
 from fewshot.encoders.base import VisionEncoder
 from fewshot.images.augmentation import Augmentation
 from fewshot.images.augmented_views import PictureSource
@@ -31,6 +33,7 @@ from fewshot.images.decoding import UnreadableImage, read_bytes
 from fewshot.images.transform import normalise
 
 Floats = npt.NDArray[np.float32]
+MOST_BYTES = 2 << 30  # of hidden states that are kept
 AUGMENTATION = Augmentation(flip=0.0)  # a mirrored character may be another one, and a task does not say what it shows
 
 
@@ -57,6 +60,7 @@ class AdaptedScorer:
         precision: Precision = "auto",
         read: Callable[[Any], bytes] = read_bytes,
         on_task: Callable[[str, float], None] | None = None,
+        hidden_states: HiddenStates | None = None,
     ) -> None:
         """Copy the encoder, in two parts: what every task shares, and what each one tunes when it is scored.
 
@@ -72,6 +76,8 @@ class AdaptedScorer:
             precision: see `fewshot.device.resolve_precision`.
             read: gives the bytes of an item of the table.
             on_task: told (name, learning rate) after every task.
+            hidden_states: of `table`'s rows, behind at most the blocks that stay as they are; None computes them of the pictures, and
+                keeps those of pictures that may come again as far as memory is to be had.
 
         Raises:
             UsageError: the encoder has no such part as the adapter tunes.
@@ -90,6 +96,8 @@ class AdaptedScorer:
         self._precision = resolve_precision(precision, self._device)
         self._tail = adapter.tail(copy.deepcopy(encoder).requires_grad_(False), self._precision)
         self._trunk = encoder.inference_copy(DTYPES[self._precision])
+        self._hidden_states = hidden_states
+        self._kept: dict[int, Tensor] = {}
 
     def __call__(self, batch: EpisodeBatch) -> Floats:
         """T episodes -> (T, Q, N) float32 log-probabilities, N the largest way; see `FeatureScorer`."""
@@ -117,11 +125,14 @@ class AdaptedScorer:
         tuned = self._adapter(self._tail, support, self._classify(episode, names))
         if tuned is None:
             return None
+        if tuned.head is not None:
+            values = self._by_head(episode, tuned, classes)
+            return None if values is None else (values, tuned.rate)
         rows = np.concatenate([episode.support, episode.query])
         features = torch.zeros(len(rows), self._trunk.embed_dim)
         features[usable] = self._tail.embed(tuned.tensors, support.plain).cpu()
         asked = len(episode.support) + np.flatnonzero(self._readable[episode.query])
-        hidden = self._hidden(self._pictures(rows[asked], None, 1)[:, 0])
+        hidden = self._plain(rows[asked])
         features[asked] = self._tail.embed(tuned.tensors, hidden).cpu()
         if not bool(features.isfinite().all()):
             return None
@@ -131,6 +142,20 @@ class AdaptedScorer:
             episode, support=numbers[: len(episode.support)], query=numbers[len(episode.support) :]
         )
         return self._score(alone, features, readable), tuned.rate
+
+    def _by_head(self, episode: Episode, tuned: Tuned, classes: npt.NDArray[np.int64]) -> Floats | None:
+        """(Q, N) log-probabilities by a head of its own over some of the classes; None where it gives no finite ones."""
+        assert tuned.head is not None
+        asked = np.flatnonzero(self._readable[episode.query])
+        features = self._tail.embed(tuned.tensors, self._plain(episode.query[asked]))
+        logits = maths.products(features.unsqueeze(0), tuned.head.unsqueeze(0))
+        if not bool(logits.isfinite().all()):
+            return None
+        values = np.full((len(episode.query), len(episode.class_names)), np.nan, dtype=np.float32)
+        answered = np.full((len(asked), values.shape[1]), -np.inf, dtype=np.float32)
+        answered[:, classes] = maths.log_probabilities(logits)[0].cpu().numpy()
+        values[asked] = answered
+        return values
 
     def _score(self, episode: Episode, features: Tensor, readable: Tensor) -> Floats:
         """(Q, N) log-probabilities of a task whose rows are those of `features`."""
@@ -142,10 +167,11 @@ class AdaptedScorer:
         self, episode: Episode, rows: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], n_way: int
     ) -> SupportViews:
         """The readable support pictures and their views, through the trunk."""
-        plain = self._hidden(self._pictures(rows, None, 1)[:, 0])
-        views = self._pictures(rows, self._augmentation, self._adapter.views, random_bits(self._seed, episode.name))
-        augmented = self._hidden(views.transpose(0, 1).flatten(0, 1))
-        shaped = augmented.reshape(self._adapter.views, len(rows), *augmented.shape[1:])
+        plain, views = self._plain(rows), self._adapter.views
+        shaped = plain.new_empty(0, *plain.shape)
+        if views:
+            pictures = self._pictures(rows, self._augmentation, views, random_bits(self._seed, episode.name))
+            shaped = self._hidden(pictures.transpose(0, 1).flatten(0, 1)).reshape(views, *plain.shape)
         return SupportViews(plain, shaped, torch.from_numpy(labels).to(self._device), n_way)
 
     def _pictures(
@@ -164,13 +190,36 @@ class AdaptedScorer:
                 ) from error
         return torch.stack(pictures)
 
+    def _plain(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        """(n, ...) hidden states of readable pictures; of those that come again from memory."""
+        new = [row for row in dict.fromkeys(rows.tolist()) if row not in self._kept]
+        found = dict(self._kept)
+        if new:
+            computed = self._hidden(
+                self._stored(new) if self._hidden_states else self._pictures(np.array(new), None, 1)[:, 0]
+            )
+            found |= dict(zip(new, computed, strict=True))
+            if len(found) * computed[0].numel() * computed.element_size() <= MOST_BYTES:
+                self._kept = found
+        return torch.stack([found[row] for row in rows.tolist()])
+
+    def _stored(self, rows: list[int]) -> Tensor:
+        """(n, ...) hidden states from the file."""
+        assert self._hidden_states is not None
+        return torch.stack([self._hidden_states(row, 0) for row in rows])
+
     def _hidden(self, pictures: Tensor) -> Tensor:
-        """(n, 3, H, W) uint8 -> (n, ...) what the frozen trunk makes of them, in batches of one shape."""
-        parts = []
+        """(n, 3, H, W) uint8, or stored hidden states -> (n, ...) what the frozen trunk makes of them, in batches of one shape."""
+        stop, parts = self._tail.n_frozen, []
         with torch.no_grad(), autocast(self._precision, self._device):
             for part in torch.split(pictures, BATCH):
-                images = normalise(padded(part).to(self._device), self._trunk)
-                parts.append(self._trunk.forward_trunk(images, self._tail.n_frozen)[: len(part)])
+                given = padded(part).to(self._device)
+                if given.is_floating_point():
+                    assert self._hidden_states is not None
+                    made = self._trunk.forward_blocks(given, self._hidden_states.n_frozen, stop)
+                else:
+                    made = self._trunk.forward_trunk(normalise(given, self._trunk), stop)
+                parts.append(made[: len(part)])
         return torch.cat(parts)
 
     def _classify(self, episode: Episode, names: tuple[str, ...]) -> Classify:

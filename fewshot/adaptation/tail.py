@@ -24,7 +24,8 @@ class Tail:
 
     Attributes:
         n_frozen: blocks before the tail.
-        initial: name -> the encoder's own value of every parameter that can be tuned; not to be written to.
+        parameters: name -> the encoder's own parameter, of every one that can be tuned.
+        initial: their values, detached; not to be written to.
     """
 
     def __init__(self, encoder: VisionEncoder, part: Part, last: int, precision: Precision = "auto") -> None:
@@ -52,7 +53,8 @@ class Tail:
         self._device = encoder.device
         wanted = {id(parameter) for parameter in parameters_of(encoder, part, self.n_frozen)}
         named = self._module.named_parameters()
-        self.initial = {name: parameter.detach() for name, parameter in named if id(parameter) in wanted}
+        self.parameters = {name: parameter for name, parameter in named if id(parameter) in wanted}
+        self.initial = {name: parameter.detach() for name, parameter in self.parameters.items()}
         if not self.initial:
             raise UsageError(f"{encoder.name} has no {part} to adapt; choose another part")
 

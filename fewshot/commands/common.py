@@ -19,6 +19,7 @@ from fewshot.options import ComputeOptions
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from fewshot.adaptation.meta import Naming
     from fewshot.classifiers.base import Classifier, Statistics
     from fewshot.classifiers.kinds import Calibration
     from fewshot.classifiers.learned import Steps
@@ -123,11 +124,21 @@ def load_chosen_encoder(options: WithEncoder) -> LoadedEncoder:
     return LoadedEncoder(encoder, name, None)
 
 
+def own_naming(options: WithEncoder, loaded: LoadedEncoder) -> Naming | None:
+    """How the checkpoint's own method names queries, where nothing else was asked for; None without such a method."""
+    method = loaded.checkpoint.own_method if loaded.checkpoint else None
+    if loaded.checkpoint is None or method is None or any(getattr(options, each) for each in ("classifier", "adapt")):
+        return None
+    from fewshot.adaptation.meta import naming
+
+    return naming(method, loaded.checkpoint.scale)
+
+
 def check_adaptable(adapt: str | None, encoder: Embedder) -> None:
     """Refuse what does not go together: tuning on a task is of one encoder, and sees each picture once.
 
     Raises:
-        UsageError: `--adapt` with several views, or with several encoders together.
+        UsageError: `--adapt`, or a method that steps the encoder, with several views, or with several encoders together.
     """
     if adapt is not None and len(encoder.parts) > 1:
         raise UsageError(
@@ -135,7 +146,8 @@ def check_adaptable(adapt: str | None, encoder: Embedder) -> None:
         )
     if adapt is not None and encoder.embed_views > 1:
         raise UsageError(
-            f"--adapt works with one view a picture, not with {encoder.embed_views}: give --embed_views 1, or leave --adapt out"
+            f"what tunes the encoder on a task ({adapt}) works with one view a picture, not with {encoder.embed_views}: give "
+            "--embed_views 1, or leave it out"
         )
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 @own_fields_first
 @dataclass(frozen=True, kw_only=True)
 class Options(WithClassifier):
-    """Few-shot accuracy with its 95 % interval; with a checkpoint, beside the untouched encoder's."""
+    """Few-shot accuracy with its 95 % interval; with a checkpoint, beside the untouched encoder's, and by its own method."""
 
     data_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATA_DIR")]
     """Class folders, or a directory of tasks with a truth.csv."""
@@ -102,7 +102,7 @@ def run(options: Options) -> int:
     encoders = _encoders(options)
     _guard(options, table, encoders)
     for each in encoders:
-        check_adaptable(options.adapt, each.encoder)
+        check_adaptable(options.adapt or _stepped_by(each), each.encoder)
     problems: dict[int, str] = {}
     rows: list[EvaluationRow] = []
     embeddings: Embeddings | None = None
@@ -258,7 +258,7 @@ def _rows(
 ) -> tuple[list[EvaluationRow], Embeddings]:
     """The rows of one encoder, and its embeddings; unreadable pictures are named the first time they are met."""
     from fewshot.classifiers import build_classifier
-    from fewshot.evaluation import evaluate_sets
+    from fewshot.evaluation import evaluate_sets, rows_of
 
     untouched = loaded.checkpoint is not None and checkpoint is None
     statistics = statistics_for(options, loaded, options.classifier, untouched=untouched)
@@ -287,6 +287,13 @@ def _rows(
         calibrations=calibration_for(options, loaded, untouched=untouched),
         device=encoder.device,
     )
+    method = loaded.checkpoint.own_method if loaded.checkpoint is not None and not untouched else None
+    if loaded.checkpoint is not None and method is not None:
+        from fewshot.adaptation.meta import score_of
+        from fewshot.embedding.deferred import opened
+
+        own = score_of(method, loaded.checkpoint.scale, opened(encoder), table, embeddings, precision=options.precision)
+        rows += rows_of(method.name, own, sets, loaded.backbone, checkpoint)
     return rows, embeddings
 
 
@@ -316,6 +323,12 @@ def _write_report(
         calibrated=tuple(calibration_for(options, loaded)),
     )
     options.console.line(f"report: {path}")
+
+
+def _stepped_by(loaded: LoadedEncoder) -> str | None:
+    """The method of a checkpoint that steps the encoder on every task."""
+    method = loaded.checkpoint.own_method if loaded.checkpoint is not None else None
+    return method.name if method is not None and method.steps_encoder else None
 
 
 def _adaptation(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,6 +20,7 @@ from fewshot.commands.common import (
     check_writable,
     classifier_for,
     load_chosen_encoder,
+    own_naming,
     print_json,
     texts_for,
 )
@@ -29,6 +31,7 @@ from fewshot.registry import CLASSIFIERS, COMMANDS
 
 if TYPE_CHECKING:
     from episodes import Episode, ImageTable
+    from fewshot.adaptation import TaskAdapter
     from fewshot.classifiers import Classifier
     from fewshot.classifiers.kinds import Calibration
     from fewshot.classifiers.rejection import Rejection
@@ -54,7 +57,9 @@ class Options(WithClassifier):
     truth: Annotated[Path | None, tyro.conf.arg(metavar="FILE.csv")] = None
     """The true labels, task,image,label (one task needs no task): says the accuracy, and shows the mistakes in --report. With
     --report a truth.csv beside the tasks is found by itself."""
-    classifier: Annotated[str, tyro.conf.arg(help=f"The few-shot method: {CLASSIFIERS.describe()}.")] = "prototype"
+    classifier: Annotated[str | None, tyro.conf.arg(help=(
+        f"The few-shot method: {CLASSIFIERS.describe()}. Unless given, prototype, or the method that a checkpoint was trained with."
+    ))] = None  # fmt: skip
     adapt: Literal["blocks", "norms", "projection"] | None = None
     """Tune this part of the encoder on each task's support pictures first; slower, for pictures unlike any seen before."""
     report: Path | None = None
@@ -100,6 +105,11 @@ class Options(WithClassifier):
             object.__setattr__(self, field, value)
 
     @property
+    def named_by(self) -> str:
+        """The few-shot method's name."""
+        return self.classifier or "prototype"
+
+    @property
     def output(self) -> Path:
         """RESULT.csv."""
         assert self.result is not None  # __post_init__ has seen to it
@@ -112,19 +122,29 @@ class Options(WithClassifier):
 def run(options: Options) -> int:
     """Predict, and write the CSV; 3 where some picture could not be read."""
     from episodes import write_predictions
+    from fewshot.adaptation import build_adapter
     from fewshot.classifiers.rejection import Rejection, known_confidence
 
     columns = _checked_columns(options)
     loaded = load_chosen_encoder(options)
     tasks = read_tasks(options)
-    check_adaptable(options.adapt, loaded.encoder)
-    known = calibration_for(options, loaded).get(options.classifier)
+    own = own_naming(options, loaded)
+    if own is not None:
+        options = dataclasses.replace(options, classifier=own.name)
+    check_adaptable(options.adapt or (own.name if own and own.adapter else None), loaded.encoder)
+    known = calibration_for(options, loaded).get(options.named_by)
     if options.adapt is not None:
         known = None  # measured without adaptation, it says nothing about the adapted encoder
     if options.reject is not None:
-        known_confidence(known, options.classifier).check_rate(options.reject)
-    classifier = classifier_for(options, loaded, options.classifier)
-    prediction = _predict(options, loaded, tasks, classifier, known)
+        known_confidence(known, options.named_by).check_rate(options.reject)
+    classifier: Classifier
+    adapter: TaskAdapter | None
+    if own is not None:
+        classifier, adapter = own.classifier, own.adapter
+    else:
+        classifier = classifier_for(options, loaded, options.named_by)
+        adapter = build_adapter(options.adapt) if options.adapt else None
+    prediction = _predict(options, loaded, tasks, classifier, adapter, known)
     if prediction is None:
         return 0
     if prediction.table.passed_over.summary():
@@ -172,10 +192,10 @@ def _predict(
     loaded: LoadedEncoder,
     tasks: tuple[ImageTable, list[Episode]],
     classifier: Classifier,
+    adapter: TaskAdapter | None,
     known: Calibration | None,
 ) -> Prediction | None:
     """The answers; None in all but the first of several processes, which only help with the embedding."""
-    from fewshot.adaptation import build_adapter
     from fewshot.distributed import process_group, rank_and_world
     from fewshot.embedding.distributed import embed_distributed
     from fewshot.predict import predict
@@ -190,9 +210,9 @@ def _predict(
             loaded.encoder,
             classifier,
             calibration=known,
-            adapter=build_adapter(options.adapt) if options.adapt else None,
+            adapter=adapter,
             seed=options.seed,
-            class_text=lambda names: texts_for(options, loaded, [options.classifier], names),
+            class_text=lambda names: texts_for(options, loaded, [options.named_by], names),
             progress=advance,
             embed=embed_distributed,
             **how,
@@ -240,7 +260,7 @@ def _write_report(
         prediction,
         options.report,
         backbone=loaded.backbone,
-        classifier=options.classifier,
+        classifier=options.named_by,
         checkpoint=loaded.checkpoint_name,
         tuned=loaded.checkpoint.tuned if loaded.checkpoint else False,
         calibrated=calibrated,

@@ -29,7 +29,15 @@ def finish(run: Run, state: run_state.RunState, untouched: Embeddings | None) ->
         if known:
             run.console.line(f"confidence of prototype: {known['prototype'].describe()}")
         checkpoint.save_checkpoint(
-            run.folder, described, run.encoder, run.model.classifier, run.model.log_scale, run.original, kept, original
+            run.folder,
+            described,
+            run.encoder,
+            run.model.classifier,
+            run.model.log_scale,
+            run.original,
+            kept,
+            original,
+            run.model.method,
         )
         (run.folder / checkpoint.RESUME).unlink(missing_ok=True)
         run.hidden_state_cache.clean()

@@ -96,7 +96,7 @@ def _measure_untouched(run: Run, state: run_state.RunState) -> Embeddings | None
     tuned = run_state.tuned_weights(run.model)
     set_weights(run.encoder, run.original)
     with run.console.bar("untouched encoder on validation"):
-        embeddings = run.validation.embed(run.encoder, cached=True)
+        embeddings = run.validation.embed(run.encoder, untouched=True)
     set_weights(run.encoder, tuned)
     for row, problem in embeddings.problems.items():
         run.name_problem(state, str(run.validation.table.items[row]), problem)

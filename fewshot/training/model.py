@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fewshot.adaptation.meta import BLOCKS, MetaLearner
+from fewshot.adaptation.tail import Tail
+from fewshot.device import Precision
 from fewshot.encoders.base import VisionEncoder
 from fewshot.encoders.heads import ResidualClassifier
 from fewshot.images.transform import normalise
@@ -46,6 +49,7 @@ class EpisodicModel(nn.Module):
         scale: Literal["learned", "fixed"] = "learned",
         anchor: float = 0.0,
         residual: bool = True,
+        method: MetaLearner | None = None,
         seed: int = 0,
     ) -> None:
         """Join the encoder with the learned scale and the residual classifier, drawn from the seed.
@@ -61,15 +65,18 @@ class EpisodicModel(nn.Module):
             scale: whether the factor on the cosine is learned.
             anchor: weight of half the squared distance to the weights as they are now (L2-SP: Li et al. 2018, arXiv 1802.01483).
             residual: the classifier's connection around its first layer.
+            method: names an episode's queries by gradient steps on its support; None names them by prototypes.
             seed: of the classifier's initial weights.
         """
         super().__init__()
         self.encoder = encoder
         self.cached_blocks: int | None = None  # behind how many blocks the hidden states come that stand for pictures
+        self._computed_in = torch.float32
         self._trunks: tuple[VisionEncoder, ...] = ()  # in a tuple, so that it is no part of this module
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.classifier = ResidualClassifier(encoder.embed_dim, n_classes, dropout, residual)
+        self.method = method
         self.log_scale = nn.Parameter(torch.tensor(math.log(INITIAL_SCALE)), requires_grad=scale == "learned")
         self.episode_loss, self.anchor = episode_loss, anchor
         self._anchors = {n: p.detach().clone() for n, p in encoder.named_parameters() if p.requires_grad and anchor}
@@ -104,12 +111,19 @@ class EpisodicModel(nn.Module):
             encoder_frozen: no gradient into the encoder, while the classifier warms up.
             measure_share: measure what each loss's gradient is at the embeddings.
         """
+        self._computed_in = _compute_dtype(images.device.type)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not encoder_frozen):
-            features = self._embed(images)
+            features, hidden = self._embed(images)
         with torch.autocast(features.device.type, enabled=False):
             tasks, shots = support_labels.shape
             parts = features.view(tasks, -1, features.shape[1])
-            logits = prototypical_logits(parts[:, :shots], support_labels, parts[:, shots:], n_way, self.scale)
+            if self.method is None:
+                logits = prototypical_logits(parts[:, :shots], support_labels, parts[:, shots:], n_way, self.scale)
+            else:
+                given = None if hidden is None else hidden.view(tasks, -1, *hidden.shape[1:])
+                logits = self.method(
+                    parts, given, support_labels, n_way, self.scale, self._tail(hidden), encoder_frozen
+                )
             if self.episode_loss == "nca":
                 there = classes >= 0
                 prototypical = nca_loss(features[there], classes[there], self.scale)
@@ -120,7 +134,8 @@ class EpisodicModel(nn.Module):
             known = query_labels >= 0
             accuracy = (logits.detach().argmax(-1) == query_labels)[known].float().mean()
             halves = self.prototypical_weight * prototypical, self.class_weight * class_part
-            share = _share(*halves, features) if measure_share else features.new_tensor(float("nan"))
+            measured = measure_share and hidden is None  # a stepped last block is not behind these embeddings
+            share = _share(*halves, features) if measured else features.new_tensor(float("nan"))
             total = halves[0] + halves[1]
             if self.anchor and not encoder_frozen:
                 total = total + 0.5 * self.anchor * squared_distance(
@@ -128,15 +143,30 @@ class EpisodicModel(nn.Module):
                 )
         return StepLosses(total, prototypical.detach(), class_part.detach(), accuracy, share)
 
-    def _embed(self, images: Tensor) -> Tensor:
-        """Pictures, or hidden states in their place, to (B, D) embeddings; gradients reach the unfrozen part only."""
+    def _embed(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Pictures, or hidden states in their place, to (B, D) embeddings; gradients reach the unfrozen part only.
+
+        With them come the (B, ...) hidden states before the last block, where the method steps that; None elsewhere.
+        """
         encoder = self.encoder
-        if not encoder.stem_frozen:
-            embeddings: Tensor = encoder(normalise(images, encoder))
-            return embeddings
-        with torch.no_grad():
-            hidden = self._hidden(images)
-        return encoder.forward_tail(hidden, encoder.n_frozen)
+        if encoder.stem_frozen:
+            with torch.no_grad():
+                hidden = self._hidden(images)
+        else:
+            hidden = encoder.forward_trunk(normalise(images, encoder), 0)
+        start = encoder.n_frozen if encoder.stem_frozen else 0
+        if self.method is None or not self.method.steps_encoder:
+            return encoder.forward_tail(hidden, start), None
+        stop = len(encoder.blocks) - BLOCKS
+        hidden = encoder.forward_blocks(hidden, start, stop)
+        return encoder.forward_tail(hidden, stop), hidden
+
+    def _tail(self, hidden: Tensor | None) -> Tail | None:
+        """The part that the method steps, in the precision of the hidden states that it is given."""
+        if hidden is None or self.method is None:
+            return None
+        precisions: dict[torch.dtype, Precision] = {torch.bfloat16: "bf16", torch.float16: "16"}
+        return self.method.tail(self.encoder, precisions.get(self._computed_in, "32"))
 
     def _hidden(self, images: Tensor) -> Tensor:
         """What the frozen part makes of pictures, or of hidden states that were taken behind fewer blocks."""

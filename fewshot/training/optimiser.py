@@ -18,15 +18,15 @@ _EMBEDDINGS = ("positional_embedding", "class_embedding", "pos_embed", "cls_toke
 def parameter_groups(model: EpisodicModel, config: TrainConfig) -> list[dict[str, Any]]:
     """Parameters by learning rate and decay; frozen ones are left out.
 
-    Matrices decay; norms, biases, class and position embeddings and the scale do not. Each group is named, and keeps its peak
-    learning rate as `peak_lr`.
+    Matrices decay; norms, biases, class and position embeddings, the scale and what a method learns do not. Each group is named,
+    and keeps its peak learning rate as `peak_lr`.
     """
     groups: dict[str, dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         part = "visual" if name.startswith("encoder.") else "classifier"
-        decays = parameter.ndim >= 2 and not name.endswith(_EMBEDDINGS)
+        decays = parameter.ndim >= 2 and not name.endswith(_EMBEDDINGS) and not name.startswith("method.")
         peak = config.visual_lr if part == "visual" else config.classifier_lr
         key = f"{part}{'' if decays else ' without decay'}"
         group = groups.setdefault(

@@ -13,6 +13,7 @@ from episodes.counter_random import random_bits
 from episodes.errors import DataError, UsageError
 from episodes.files import display_name
 from fewshot import checkpoint
+from fewshot.adaptation.meta import method_of
 from fewshot.config import EpisodePlan, TrainConfig, plan_episodes
 from fewshot.console import Console
 from fewshot.device import resolve_precision
@@ -65,13 +66,14 @@ class Run:
             scale=config.scale,
             anchor=config.anchor,
             residual=config.residual,
+            method=method_of(config, self.encoder),
             seed=random_bits(config.seed, "classifier") >> 1,
         )
         self.optimiser = build_optimiser(self.model, config)
         steps = self.plan.steps_per_epoch * config.epochs
         self.schedule = Schedule(steps, config.warmup, config.head_warmup if self.original else 0.0)
         self.cache = None if config.no_cache else EmbeddingCache()
-        self.validation = Validation(self.split.validation, config, self.workers, self.cache)
+        self.validation = Validation(self.split.validation, config, self.workers, self.cache, self.model)
         self.sampler = self._sampler()
         # Everything that can be wrong with settings and data has been looked at: only now is anything written.
         self.folder = self._claim_folder()

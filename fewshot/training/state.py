@@ -57,15 +57,21 @@ def tuned_weights(model: EpisodicModel) -> dict[str, Tensor]:
 
 
 def head_weights(model: EpisodicModel) -> dict[str, Tensor]:
-    """Copies of the classifier's tensors and the scale."""
-    copies = {f"classifier.{n}": v.detach().cpu().clone() for n, v in model.classifier.state_dict().items()}
+    """Copies of what is trained beside the encoder: the classifier's tensors, the method's and the scale."""
+    parts = {"classifier": model.classifier, **({"method": model.method} if model.method is not None else {})}
+    copies = {f"{p}.{n}": v.detach().cpu().clone() for p, part in parts.items() for n, v in part.state_dict().items()}
     return {**copies, "log_scale": model.log_scale.detach().cpu().clone()}
 
 
 def load_head(model: EpisodicModel, values: dict[str, Tensor]) -> None:
     """Put `head_weights` back."""
-    parts = {name.removeprefix("classifier."): v for name, v in values.items() if name.startswith("classifier.")}
-    model.classifier.load_state_dict(parts)
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+
+    model.classifier.load_state_dict(part("classifier."))
+    if model.method is not None:
+        model.method.load_state_dict(part("method."))
     model.log_scale.data.copy_(values["log_scale"])
 
 

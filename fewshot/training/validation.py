@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from episodes import EpisodeSampler, ImageTable, Results, evaluate
+from episodes import EpisodeSampler, ImageTable, Results, Score, evaluate
 from episodes.counter_random import random_bits
 from episodes.errors import DataError, UsageError
 from episodes.ranges import upper
+from fewshot.adaptation.meta import score_of
 from fewshot.classifiers.prototype import Prototype
 from fewshot.classifiers.scoring import FeatureScorer
 from fewshot.config import TrainConfig
@@ -19,6 +20,7 @@ from fewshot.embedding.cache import EmbeddingCache
 from fewshot.embedding.embed import Embeddings, embed_images
 from fewshot.embedding.hidden_states import HiddenStates
 from fewshot.encoders.base import VisionEncoder
+from fewshot.training.model import EpisodicModel
 
 MOST_PICTURES = 4000  # of the validation folder: more would cost an epoch's time and move no decision
 
@@ -76,6 +78,13 @@ def split_validation(table: ImageTable, seed: int, at_least: int, shots: int = 1
     return Split(table.select_rows(rows_train), table.select_rows(rows_held), note)
 
 
+@dataclass(frozen=True, eq=False)
+class ScoredEmbeddings(Embeddings):
+    """Embeddings, and how a training method names queries with the weights that they were made by."""
+
+    score: Score
+
+
 class Validation:
     """Fixed episodes over the validation pictures; each picture is embedded once a measurement.
 
@@ -85,7 +94,14 @@ class Validation:
         trunk: what the frozen blocks make of the pictures, so that a measurement costs the tail alone; None without one.
     """
 
-    def __init__(self, table: ImageTable, config: TrainConfig, workers: int, cache: EmbeddingCache | None) -> None:
+    def __init__(
+        self,
+        table: ImageTable,
+        config: TrainConfig,
+        workers: int,
+        cache: EmbeddingCache | None,
+        model: EpisodicModel | None = None,
+    ) -> None:
         """Choose the pictures and the kind of episodes, the same for the whole run.
 
         Args:
@@ -93,6 +109,7 @@ class Validation:
             config: of the run.
             workers: decoding threads.
             cache: used for the untouched encoder only.
+            model: whose method names queries, once it is trained; None where prototypes do.
 
         Raises:
             DataError: no classes with enough pictures for an episode.
@@ -127,7 +144,7 @@ class Validation:
         self.ways = min(config.val_ways, usable)
         self.queries = int(min(config.val_queries, counts[self.ways - 1] - self.shots))
         self.hidden_states: HiddenStates | None = None
-        self._config, self._workers, self._cache = config, workers, cache
+        self._config, self._workers, self._cache, self._model = config, workers, cache, model
 
     def episodes(self, purpose: int = 0) -> EpisodeSampler:
         """The episodes; another `purpose` gives others of the same kind."""
@@ -140,14 +157,36 @@ class Validation:
             episodes=self._config.val_episodes,
         )
 
-    def embed(self, encoder: VisionEncoder, *, cached: bool = False) -> Embeddings:
-        """Embeddings of all validation pictures."""
+    def embed(self, encoder: VisionEncoder, *, untouched: bool = False) -> Embeddings:
+        """Embeddings of all validation pictures.
+
+        Args:
+            encoder: with the weights that are to be measured.
+            untouched: these are the weights from before, which prototypes measure; others are measured by the run's own method.
+        """
         precision: Precision = self._config.precision
         if self.hidden_states is not None:
-            return self.hidden_states.embed(encoder, precision)
-        cache = self._cache if cached else None
-        return embed_images(encoder, self.table.items, precision=precision, workers=self._workers, cache=cache)
+            embeddings = self.hidden_states.embed(encoder, precision)
+        else:
+            cache = self._cache if untouched else None
+            embeddings = embed_images(
+                encoder, self.table.items, precision=precision, workers=self._workers, cache=cache
+            )
+        method = None if self._model is None or untouched else self._model.method
+        if method is None or self._model is None or not bool(embeddings.readable.any()):
+            return embeddings
+        score = score_of(
+            method,
+            float(self._model.scale.detach()),
+            encoder,
+            self.table,
+            embeddings,
+            precision=precision,
+            hidden_states=self.hidden_states,
+        )
+        return ScoredEmbeddings(**vars(embeddings), score=score)
 
     def measure(self, embeddings: Embeddings, purpose: int = 0) -> Results:
-        """Accuracy of the prototype classifier over the fixed episodes."""
-        return evaluate(self.episodes(purpose), FeatureScorer(embeddings, Prototype()))
+        """Accuracy over the fixed episodes: of the prototype classifier, or of the method that the embeddings came with."""
+        own = embeddings.score if isinstance(embeddings, ScoredEmbeddings) else None
+        return evaluate(self.episodes(purpose), own or FeatureScorer(embeddings, Prototype()))
