@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from episodes.errors import DataError
+from episodes.notebook import table
 
 UNKNOWN = -1  # a query whose class is not told; also padding
 OUTSIDE = -2  # a query whose class is told, but is none of the episode's classes: no answer can be right
@@ -49,6 +50,20 @@ class Episode:
         object.__setattr__(self, "class_names", tuple(self.class_names))
         self._check_lengths()
         self._check_values()
+
+    def __repr__(self) -> str:
+        truth = "labels hidden" if self.query_labels is None else "labels known"
+        sizes = f"{len(self.class_names)}-way, {len(self.support)} support and {len(self.query)} query pictures"
+        return f"<Episode {self.name}: {sizes}, {truth}>"
+
+    def _repr_html_(self) -> str:
+        """How many support and query pictures each class has; `EpisodeSampler` and `plot_episode` show them."""
+        ways = len(self.class_names)
+        support = np.bincount(self.support_labels, minlength=ways)
+        labels = self.query_labels
+        query = ["?"] * ways if labels is None else np.bincount(labels[labels >= 0], minlength=ways).tolist()
+        rows = [(name, int(support[i]), query[i]) for i, name in enumerate(self.class_names[:20])]
+        return table(("class", "support", "query"), rows, repr(self)[1:-1])
 
     def _check_lengths(self) -> None:
         if len(self.support) != len(self.support_labels):

@@ -10,6 +10,7 @@ import numpy as np
 from episodes.class_interval import Losses, accuracy_for_new_classes, new_classes_ci95
 from episodes.episode import UNKNOWN
 from episodes.labels import read_truth
+from episodes.notebook import table as html_table
 from episodes.paired import PairedDifference, paired_difference
 from episodes.predictions import read_predictions, write_predictions
 from episodes.scoring import ScoreResult, score_predictions
@@ -32,6 +33,7 @@ __all__ = [
     "write_predictions",
 ]
 
+_SHOWN = 10  # episodes in a notebook
 Int64Array = np.ndarray[Any, np.dtype[np.int64]]
 Float64Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -112,6 +114,19 @@ class Results:
                 ", counted as wrong" if known else ""
             )
         return text
+
+    def __repr__(self) -> str:
+        return f"<Results: {self.summary()}>"
+
+    def _repr_html_(self) -> str:
+        """The summary, and the episodes that went worst."""
+        order = np.argsort(np.nan_to_num(self.accuracy, nan=2.0), kind="stable")[:_SHOWN]
+        counts = np.bincount(self.episode, minlength=len(self.names))
+        rows = [
+            (self.names[i], int(counts[i]), "unknown" if np.isnan(self.accuracy[i]) else f"{self.accuracy[i]:.1%}")
+            for i in order.tolist()
+        ]
+        return html_table(("episode", "queries", "accuracy"), rows, f"{self.summary()}; the worst:")
 
     def to_frame(self, table: ImageTable) -> "pd.DataFrame":
         """DataFrame with task, image, label, confidence, truth, and where they are known runner_up, margin; '' = no label."""

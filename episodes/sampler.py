@@ -14,9 +14,14 @@ from episodes.balance import ShrunkQueries, check_balance, unbalanced_counts
 from episodes.counter_random import START, Int64Array, UInt64Array, bounded, fold, partial_permutation
 from episodes.episode import UNKNOWN, Episode, EpisodeBatch
 from episodes.errors import DataError, UsageError
+from episodes.notebook import table as html_table
+from episodes.notebook import thumbnails
+from episodes.ranges import range_text
 from episodes.table import ImageTable
+from episodes.wording import counted
 
 _NAMED = 8
+_SHOWN = 10  # classes in a notebook
 _AHEAD, _AHEAD_PICTURES = (
     64,
     50_000,
@@ -84,6 +89,25 @@ class EpisodeSampler(Sequence[Episode]):
 
     def __len__(self) -> int:
         return self.episodes
+
+    def __repr__(self) -> str:
+        sizes = f"{_ends(self.ways)}-way {_ends(self.shots)}-shot, {self.queries} queries a class"
+        return f"<EpisodeSampler of {counted(self.episodes, 'episode')}: {sizes}, seed {self.seed}, of {self.table.summary()}>"
+
+    def _repr_html_(self) -> str:
+        """The first episode with its pictures."""
+        first = self[0]
+        labels = first.query_labels
+        assert labels is not None
+        rows = [
+            (
+                name,
+                thumbnails(self.table, first.support[first.support_labels == i].tolist()),
+                thumbnails(self.table, first.query[labels == i].tolist()),
+            )
+            for i, name in enumerate(first.class_names[:_SHOWN])
+        ]
+        return html_table(("class", "support", "query"), rows, f"{repr(self)[1:-1]}; the first of them:")
 
     @overload
     def __getitem__(self, index: int) -> Episode: ...
@@ -257,3 +281,7 @@ def _at_least_one(name: str, value: int) -> int:
     if operator.index(value) < 1:
         raise UsageError(f"{name} is at least 1, found {value}")
     return operator.index(value)
+
+
+def _ends(ends: tuple[int, int]) -> str:
+    return range_text(ends[0] if ends[0] == ends[1] else ends)

@@ -11,11 +11,13 @@ import numpy as np
 
 from episodes.errors import DataError
 from episodes.files import display_name
+from episodes.notebook import table, thumbnails
 from episodes.paths import PathList
 from episodes.wording import counted
 
 IntArray = np.ndarray[Any, np.dtype[np.integer[Any]]]
 _EXAMPLES = 3
+_SHOWN = 10  # classes in a notebook
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,13 @@ class ImageTable:
 
     def __repr__(self) -> str:
         return f"<ImageTable of {self.summary()}>"
+
+    def _repr_html_(self) -> str:
+        """Up to ten classes with a few pictures each."""
+        shown = range(min(_SHOWN, len(self.class_names)))
+        rows = [(self.class_names[i], int(self.counts[i]), thumbnails(self, self.rows_of(i).tolist())) for i in shown]
+        more = len(self.class_names) - len(shown)
+        return table(("class", "pictures", ""), rows, self.summary() + (f"; {more} more classes" if more else ""))
 
     def summary(self) -> str:
         """How much there is: ``24 pictures in 3 classes``."""

@@ -24,6 +24,8 @@ from torch import Tensor
 
 from episodes.errors import DataError, UsageError
 from episodes.files import atomic_write
+from episodes.notebook import table
+from episodes.wording import counted
 from fewshot.checkpoint_schema import FORMAT, problem_with_config
 from fewshot.classifiers.base import Statistics
 from fewshot.classifiers.confidence import Confidence
@@ -113,6 +115,24 @@ class Checkpoint(RunFacts):
     def own_method(self) -> MetaLearner | None:
         """The method that names queries of new tasks; None for prototypes, and where selection kept the untouched encoder."""
         return self.method if self.method_name != "prototypical" else None
+
+    def __repr__(self) -> str:
+        kind = "tuned" if self.tuned else "untouched"
+        return (
+            f"<Checkpoint {self.path}: {kind} {self.backbone}, {self.encoder.embed_dim} wide, "
+            f"{counted(len(self.class_names), 'training class', 'training classes')}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """What it was made of and with, in a few lines."""
+        settings = self.config["settings"]
+        names = ", ".join(self.class_names[:12]) + (" …" if len(self.class_names) > 12 else "")
+        kept = ("epochs", "batch_size", "unfreeze_blocks", "visual_lr", "seed", "train_data")
+        rows = [
+            ("training classes", f"{len(self.class_names)}: {names}"),
+            ("confidence known of", ", ".join(self.calibration)),
+        ]
+        return table((), [*rows, *((name, settings[name]) for name in kept if name in settings)], repr(self)[1:-1])
 
     def untouched_encoder(self) -> VisionEncoder:
         """Undo the tuning.

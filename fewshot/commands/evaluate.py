@@ -65,7 +65,7 @@ class Options(WithClassifier):
     compare: tuple[str, str] | None = None
     """Two classifiers, or two encoders (checkpoint folders or 'untouched'), to be compared on the same episodes."""
     output: Path | None = None
-    """Write the table there too: .csv or .parquet."""
+    """Write the table there too: .csv or .parquet with every number, .md or .tex as it is printed."""
     answers: Path | None = None
     """Write every query's answer and truth there: .csv or .parquet."""
     per_class: Path | None = None
@@ -161,7 +161,9 @@ def _check_outputs(options: Options) -> None:
         path = getattr(options, flag)
         if path is None:
             continue
-        allowed = (".csv",) if flag == "confusion" else (".csv", ".parquet")
+        allowed = {"confusion": (".csv",), "output": (".csv", ".parquet", ".md", ".tex")}.get(
+            flag, (".csv", ".parquet")
+        )
         if path.suffix not in allowed:
             raise UsageError(f"--{flag} {path}: expected a file name that ends in {' or '.join(allowed)}")
         check_writable(path)

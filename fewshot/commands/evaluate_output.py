@@ -14,7 +14,56 @@ if TYPE_CHECKING:
 
 
 def table_of(rows: list[EvaluationRow]) -> str:
-    """The rows as aligned text; transductive classifiers are marked.
+    """The rows as aligned text; transductive classifiers are marked."""
+    cells = _cells(rows)
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells]
+    return "\n".join([*lines, *_footnotes(rows)])
+
+
+def markdown_of(rows: list[EvaluationRow]) -> str:
+    """The same table in Markdown."""
+    head, *cells = ([cell.replace("|", "\\|") for cell in line] for line in _cells(rows))
+    lines = [head, ["---"] * len(head), *cells]
+    notes = "".join(f"\n{note}\n" for note in _footnotes(rows)).replace("* ", "\\* ")
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + notes
+
+
+def latex_of(rows: list[EvaluationRow]) -> str:
+    """The same table in LaTeX, for the package booktabs."""
+    head, *cells = (" & ".join(_latex(cell) for cell in line) + r" \\" for line in _cells(rows))
+    columns = "ll" + "r" * (len(_cells(rows)[0]) - 2)
+    lines = [
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        head,
+        r"\midrule",
+        *cells,
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join([*lines, *(f"% {note}" for note in _footnotes(rows))]) + "\n"
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--", "…": r"\dots{}", "−": "$-$",
+}  # fmt: skip
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(sign, sign) for sign in text)
+
+
+def _footnotes(rows: list[EvaluationRow]) -> list[str]:
+    from fewshot.classifiers import TRANSDUCTIVE
+
+    marked = any(row.classifier in TRANSDUCTIVE for row in rows)
+    return ["* transductive: an answer may depend on the other queries of its task"] if marked else []
+
+
+def _cells(rows: list[EvaluationRow]) -> list[tuple[str, ...]]:
+    """The table's head and lines.
 
     Class folders are a sample of the classes that somebody has: there the interval for new classes comes first.
     """
@@ -28,7 +77,7 @@ def table_of(rows: list[EvaluationRow]) -> str:
     pool = ("95 %, these classes",) if sampled else ("95 %, these tasks",)
     both = ("95 %, new classes", *pool) if sampled else (*pool, "95 %, new classes")
     head = ("encoder", "classifier", "ways", "shots", "queries", "episodes", "seed", "accuracy", *both)
-    cells = [head]
+    cells: list[tuple[str, ...]] = [head]
     for row in rows:
         found = row.results
         shown = (interval(*found.new_classes), f"± {100 * found.ci95:.1f}" if found.ci95 == found.ci95 else "-")
@@ -37,11 +86,7 @@ def table_of(rows: list[EvaluationRow]) -> str:
         seed = "-" if row.seed is None else str(row.seed)
         accuracy = percent(found.mean, float("nan"))
         cells.append((row.encoder, marked, *sizes, seed, accuracy, *(shown if sampled else reversed(shown))))
-    widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells]
-    if any(row.classifier in TRANSDUCTIVE for row in rows):
-        lines.append("* transductive: an answer may depend on the other queries of its task")
-    return "\n".join(lines)
+    return cells
 
 
 def details(rows: list[EvaluationRow], comparisons: list[Comparison]) -> str:
@@ -81,6 +126,7 @@ def write_tables(
     import pandas as pd
 
     from episodes.class_accuracy import confusion, per_class_accuracy
+    from episodes.files import atomic_write
 
     frames: tuple[tuple[Path | None, Callable[[], pd.DataFrame]], ...] = (
         (output, lambda: pd.DataFrame([row.document for row in rows])),
@@ -88,8 +134,12 @@ def write_tables(
         (per_class, lambda: _one_below_the_other(rows, lambda row: per_class_accuracy(row.results))),
         (matrix, lambda: confusion(rows[-1].results).reset_index()),
     )
+    written = {".md": markdown_of, ".tex": latex_of}
     for path, frame in frames:
-        if path is not None:
+        if path is not None and path.suffix in written:
+            with atomic_write(path) as stream:
+                stream.write(written[path.suffix](rows))
+        elif path is not None:
             made = frame()
             _save(_defused(made) if defuse_formulas and path.suffix != ".parquet" else made, path)
 

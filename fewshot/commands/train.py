@@ -68,6 +68,8 @@ def run(options: Options) -> int:
         f"validation: untouched {100 * result.untouched_accuracy:.1f} %, kept {percent(result.accuracy, result.ci95)}"
     )
     console.line(f"checkpoint: {result.path}")
+    if (result.path / "tensorboard").is_dir():
+        console.line(f"curves: tensorboard --logdir {shlex.quote(str(result.path / 'tensorboard'))}")
     console.line("to name the pictures of a directory of tasks with it:")
     print(command)
     return status

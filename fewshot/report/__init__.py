@@ -11,17 +11,31 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fewshot.report.evaluation import write_evaluation_report as write_evaluation_report
     from fewshot.report.page import write_prediction_report as write_prediction_report
+    from fewshot.report.plots import plot_episode as plot_episode
+    from fewshot.report.plots import plot_reliability as plot_reliability
+    from fewshot.report.plots import plot_shots as plot_shots
     from fewshot.report.training import plot_training as plot_training
     from fewshot.report.training import write_training_plot as write_training_plot
 
 _HOME = {
+    "plot_episode": "fewshot.report.plots",
+    "plot_reliability": "fewshot.report.plots",
+    "plot_shots": "fewshot.report.plots",
     "plot_training": "fewshot.report.training",
     "write_evaluation_report": "fewshot.report.evaluation",
     "write_prediction_report": "fewshot.report.page",
     "write_training_plot": "fewshot.report.training",
 }
 
-__all__ = ["plot_training", "write_evaluation_report", "write_prediction_report", "write_training_plot"]
+__all__ = [
+    "plot_episode",
+    "plot_reliability",
+    "plot_shots",
+    "plot_training",
+    "write_evaluation_report",
+    "write_prediction_report",
+    "write_training_plot",
+]
 
 
 def __getattr__(name: str) -> Any:

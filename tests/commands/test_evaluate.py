@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -173,3 +174,38 @@ def test_predict_adapts_and_reports(vit_file: Path, other_folders: Path, tmp_pat
     text = page.read_text(encoding="utf-8")
     assert "task2" in text and "uncalibrated" in text and "http://" not in text.replace("http://www.w3.org", "")
     assert len(pd.read_csv(tmp_path / "r.csv")) == 12
+
+
+def test_the_table_as_markdown_and_latex(
+    vit_file: Path, other_folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "evaluate",
+        other_folders,
+        "--backbone",
+        vit_file,
+        "--ways",
+        "3",
+        "--queries",
+        "3",
+        "--episodes",
+        "20",
+        "--quiet",
+    ]
+    words += ["--classifier", "prototype", "soft-kmeans"]
+    for suffix in ("md", "tex"):
+        assert main([str(word) for word in [*words, "--output", tmp_path / f"t.{suffix}"]]) == 0
+    printed = [re.split(r"  +", line.strip()) for line in capsys.readouterr().out.splitlines()[:5]]
+    markdown = (tmp_path / "t.md").read_text().splitlines()
+    assert [line.strip("| ").split(" | ") for line in markdown[:1] + markdown[2:6]] == printed
+    latex = (tmp_path / "t.tex").read_text()
+    rows = [line.removesuffix(r" \\").split(" & ") for line in latex.splitlines() if line.endswith(r"\\")]
+    plain = [[cell.replace(r"$\pm$", "±").replace(r"\%", "%").replace(r"\_", "_") for cell in row] for row in rows]
+    assert [[cell.replace("--", "–") for cell in row] for row in plain] == [
+        [cell.replace("--", "–") for cell in row] for row in printed
+    ]
+    assert (
+        latex.startswith(r"\begin{tabular}{ll")
+        and "* transductive" in latex
+        and "\\* transductive" in "\n".join(markdown)
+    )
