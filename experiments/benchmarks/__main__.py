@@ -14,7 +14,19 @@ from pathlib import Path
 from experiments.benchmarks.measure import Row, machine
 from experiments.benchmarks.report import markdown, write
 
-NAMES = ("startup", "indexing", "sampling", "features", "encoder", "lite", "training", "predicting", "memory", "gpu")
+NAMES = (
+    "startup",
+    "indexing",
+    "sampling",
+    "features",
+    "encoder",
+    "lite",
+    "training",
+    "ablations",
+    "predicting",
+    "memory",
+    "gpu",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import os
 import traceback
@@ -87,6 +88,7 @@ def _train(run: PlannedRun, console: Console) -> None:
     data = {name: data_fingerprint(path) for name in ("train_data", "val_data") if (path := getattr(run.config, name))}
     record: dict[str, Any] = {"digest": run.digest, "results_version": RESULTS_VERSION, "data": data} | circumstances()
     _write_record(folder, record)
+    gc.collect()  # what the run before left is none of this one's memory
     with costs() as cost:
         train(dataclasses.replace(run.config, resume=(folder / RESUME).is_file()), console)
     _write_record(folder, record | cost.to_json())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from fewshot.console import Console
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 _RETRIES = 3  # of a run whose worker died
+_PATIENCE = 30  # seconds for a cluster to answer
 _PASSED_ON = ("FEWSHOT_CACHE", "XDG_CACHE_HOME", "HOME")  # so that workers share the caches
 
 
@@ -58,6 +60,22 @@ class RayBackend:
             ray.shutdown()
 
 
+def library() -> Any:
+    """Ray, imported.
+
+    Raises:
+        UsageError: It is not installed.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError(
+            "--ray needs the library ray: pip install 'fewshot-episodes[ray]', or pip install 'ray[tune]'"
+        ) from error
+    return ray
+
+
 def connect(address: str, cpus: int, *, quiet: bool) -> Any:
     """The library, connected.
 
@@ -69,28 +87,32 @@ def connect(address: str, cpus: int, *, quiet: bool) -> Any:
     Raises:
         UsageError: Ray is not installed, or there is no such cluster.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
-    try:
-        import ray
-    except ImportError as error:
-        raise UsageError(
-            "--ray needs the library ray: pip install 'fewshot-episodes[ray]', or pip install 'ray[tune]'"
-        ) from error
+    ray = library()
     variables = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     path = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH", "")]))
     variables |= {"PYTHONPATH": path, "OMP_NUM_THREADS": str(cpus)}
-    settings: dict[str, Any] = {
-        "runtime_env": {"env_vars": variables},
-        "log_to_driver": not quiet,
-        "logging_level": "ERROR",
-    }
+    settings: dict[str, Any] = {"runtime_env": {"env_vars": variables}, "log_to_driver": not quiet}
     try:
-        ray.init(address=None if address == "auto" else address, **settings)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+        _knock(address)
+        ray.init(address=None if address == "auto" else address, logging_level="ERROR", **settings)
+    except (OSError, RuntimeError, ValueError) as error:
         raise UsageError(
             f"--ray {address}: cannot connect ({error}). Give the address of a running cluster, or auto"
         ) from error
     return ray
+
+
+def _knock(address: str) -> None:
+    """Whether anybody listens there; Ray itself would try for minutes.
+
+    Raises:
+        OSError: Nobody does.
+        ValueError: It is no host:port.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
 
 
 def _execute(

@@ -19,7 +19,7 @@ from episodes.files import atomic_write
 from experiments.engine.ablation import python_file
 from experiments.engine.identity import run_digest
 from experiments.engine.plan import RUNS, absolute
-from experiments.engine.ray_backend import RayBackend, connect
+from experiments.engine.ray_backend import RayBackend, connect, library
 from fewshot.checkpoint import RESUME, is_finished
 from fewshot.config import TrainConfig
 from fewshot.console import Console
@@ -48,12 +48,13 @@ def search(
         UsageError: Ray is not installed, or the file is no space.
         DataError: No trial got as far as an epoch.
     """
+    library()
+    from ray import tune
+    from ray.tune.schedulers import ASHAScheduler
+
+    space = _space(python_file(file), file, tune)
     ray = connect(backend.address, backend.cpus, quiet=console.quiet)
     try:
-        from ray import tune
-        from ray.tune.schedulers import ASHAScheduler
-
-        space = _space(python_file(file), file, tune)
         root = root.absolute()
         trainable = tune.with_resources(
             _trial(absolute(base), root, backend.cpus), {"cpu": backend.cpus, "gpu": backend.gpus}
