@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import threading
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from episodes.errors import DataError, UsageError
 from fewshot.app.answering import Named, Naming
 from fewshot.app.guard import App, Guard, is_loopback
 from fewshot.app.naming import write_task
+from fewshot.app.requests import as_json, body_of, edit, text_of, told
 from fewshot.app.thumbnail import TYPE, thumbnail
 from fewshot.app.workspace import MOST_BYTES, Workspace
 from fewshot.images.decoding import UnreadableImage, read_bytes
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 STATIC = Path(__file__).parent / "static"
-_MOST_BODY = 1 << 20  # of a request that is no picture
 
 
 class Server:
@@ -57,7 +56,7 @@ class Server:
         from starlette.routing import Route
 
         self._disk = is_loopback(host)
-        handlers: dict[Any, Any] = {UsageError: _told, DataError: _told, OSError: _told}
+        handlers: dict[Any, Any] = {UsageError: told, DataError: told, OSError: told}
         routes = [
             Route("/", _file("index.html", "text/html")),
             Route("/app.js", _file("app.js", "text/javascript")),
@@ -93,11 +92,11 @@ class Server:
         }
 
     def _state(self, request: Request) -> Response:
-        return _json(self._document(request))
+        return as_json(self._document(request))
 
     def _progress(self, request: Request) -> Response:
         done, total = self._naming.progress
-        return _json({"done": done, "total": total})
+        return as_json({"done": done, "total": total})
 
     async def _upload(self, request: Request) -> Response:
         """One picture: the body is its bytes. What does not fit is refused before it is read, or while it is."""
@@ -119,47 +118,47 @@ class Server:
         except BaseException:
             path.unlink(missing_ok=True)
             raise
-        return _json({"id": picture.id, "name": picture.name, "problem": picture.problem})
+        return as_json({"id": picture.id, "name": picture.name, "problem": picture.problem})
 
     async def _edit(self, request: Request) -> Response:
         from starlette.concurrency import run_in_threadpool
 
-        asked = await _body(request)
+        asked = await body_of(request)
         await run_in_threadpool(edit, self._workspace(request), asked)
-        return _json(self._document(request))
+        return as_json(self._document(request))
 
     async def _load(self, request: Request) -> Response:
         from starlette.concurrency import run_in_threadpool
 
-        asked = await _body(request)
+        asked = await body_of(request)
         self._need_disk()
-        path, task = _text(asked, "path"), asked.get("task")
+        path, task = text_of(asked, "path"), asked.get("task")
         if not path:
             raise UsageError("which folder? Give the path of class folders, or of a directory of tasks")
         tasks = await run_in_threadpool(self._workspace(request).load, path, str(task) if task else None)
-        return _json({**self._document(request), "tasks": tasks})
+        return as_json({**self._document(request), "tasks": tasks})
 
     async def _name(self, request: Request) -> Response:
         from starlette.concurrency import run_in_threadpool
 
-        classifier = _text(await _body(request), "classifier")
+        classifier = text_of(await body_of(request), "classifier")
         if classifier not in self._offer["classifiers"]:
             raise UsageError(f"there is no classifier {classifier!r}")
         named = await run_in_threadpool(self._naming, self._workspace(request), classifier)
         self._named[request.scope["visitor"]] = named
-        return _json(self._document(request))
+        return as_json(self._document(request))
 
     async def _export(self, request: Request) -> Response:
         from starlette.concurrency import run_in_threadpool
 
-        asked = await _body(request)
+        asked = await body_of(request)
         self._need_disk()
-        target = Path(_text(asked, "path")).expanduser()
-        if not _text(asked, "path") or target.exists():
-            raise UsageError(f"{target}: give the path of a new folder; this one is there already" if _text(asked, "path") else
+        target = Path(text_of(asked, "path")).expanduser()
+        if not text_of(asked, "path") or target.exists():
+            raise UsageError(f"{target}: give the path of a new folder; this one is there already" if text_of(asked, "path") else
                              "where to? Give the path of a new folder")  # fmt: skip
         await run_in_threadpool(export, self._workspace(request), target)
-        return _json({"written": str(target / "testB")})
+        return as_json({"written": str(target / "testB")})
 
     def _zip(self, request: Request) -> Response:
         from starlette.background import BackgroundTask
@@ -185,7 +184,7 @@ class Server:
         try:
             return Response(thumbnail(read_bytes(picture.path)), media_type=TYPE)
         except UnreadableImage as error:
-            return _json({"error": str(error)}, 422)
+            return as_json({"error": str(error)}, 422)
 
     def _result(self, request: Request) -> Response:
         return self._written(request, "result", "text/csv; charset=utf-8", "result.csv")
@@ -206,31 +205,6 @@ class Server:
             raise UsageError(
                 "folders are read and written only where the page is for this machine alone (without --host)"
             )
-
-
-def edit(workspace: Workspace, asked: dict[str, Any]) -> None:
-    """One change of a workspace, by its name in `asked["do"]`.
-
-    Raises:
-        UsageError: there is no such change, or it cannot be made.
-    """
-    ids = asked.get("ids", [])
-    if not isinstance(ids, list) or not all(isinstance(number, int) for number in ids):
-        raise UsageError("ids are numbers of pictures")
-    place = asked.get("class")
-    changes = {
-        "add-class": lambda: workspace.add_class(_text(asked, "name")),
-        "rename-class": lambda: workspace.rename_class(_text(asked, "class"), _text(asked, "name")),
-        "remove-class": lambda: workspace.remove_class(_text(asked, "class")),
-        "move": lambda: workspace.move(ids, None if place is None else str(place)),
-        "remove": lambda: workspace.remove(ids),
-        "clear": workspace.clear,
-        "example": workspace.draw_example,
-    }
-    change: Any = changes.get(_text(asked, "do"))
-    if change is None:
-        raise UsageError(f"there is no change {asked.get('do')!r}")
-    change()
 
 
 def export(workspace: Workspace, target: Path) -> None:
@@ -272,39 +246,3 @@ def _file(name: str, kind: str) -> Any:
         return FileResponse(STATIC / name, media_type=f"{kind}; charset=utf-8")
 
     return serve
-
-
-async def _body(request: Request) -> dict[str, Any]:
-    """The JSON object of a request.
-
-    Raises:
-        UsageError: it is too long, or none.
-    """
-    data = b""
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > _MOST_BODY:
-            raise UsageError("the request is too long")
-    try:
-        found = json.loads(data or b"{}")
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise UsageError("the request is no JSON object")
-    return found
-
-
-def _text(asked: dict[str, Any], key: str) -> str:
-    value = asked.get(key, "")
-    return value if isinstance(value, str) else ""
-
-
-def _told(request: Request, error: Exception) -> Response:
-    """What is wrong with the input, as a message for the page."""
-    return _json({"error": str(error)}, 400)
-
-
-def _json(value: Any, status: int = 200) -> Response:
-    from starlette.responses import JSONResponse
-
-    return JSONResponse(value, status)

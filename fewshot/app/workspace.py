@@ -13,17 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from episodes import ImageTable, read_class_folders, read_task_directory
 from episodes.errors import UsageError
 from episodes.files import display_name
+from fewshot.app.loading import DEFAULT_TASK, Loaded, read_folder
 from fewshot.app.naming import Files, checked_class, checked_picture, distinct, example
 from fewshot.app.thumbnail import thumbnail
-from fewshot.evaluation import is_task_directory
 from fewshot.images.decoding import UnreadableImage, read_bytes
 
 MOST_PICTURES = 2000
 MOST_BYTES, MOST_BYTES_IN_ALL = 64 << 20, 2 << 30  # of one upload, of all of them
-_DEFAULT_TASK = "task1"
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class Workspace:
         self.classes: dict[str, list[int]] = {}
         self.queries: list[int] = []
         self.pictures: dict[int, Picture] = {}
-        self.task_name = _DEFAULT_TASK
+        self.task_name = DEFAULT_TASK
         self.changes = 0
         self._next = 1
         (folder / "uploads").mkdir(parents=True)
@@ -104,24 +102,10 @@ class Workspace:
             DataError: it cannot be read, or holds neither.
             UsageError: there is no such task, or more pictures than the page takes.
         """
-        top = Path(path).expanduser()
-        if is_task_directory(top):
-            table, episodes = read_task_directory(top, find_truth=False)
-            chosen = [episode for episode in episodes if task in (None, episode.name)]
-            if not chosen:
-                raise UsageError(f"{display_name(str(top))} holds no task {task!r}")
-            if len(chosen) > 1:
-                return [episode.name for episode in chosen]
-            episode = chosen[0]
-            classes = {
-                name: episode.support[episode.support_labels == label].tolist()
-                for label, name in enumerate(episode.class_names)
-            }
-            self._replace(table, classes, episode.query.tolist(), episode.name)
-        else:
-            table = read_class_folders(top)
-            classes = {name: table.rows_of(label).tolist() for label, name in enumerate(table.class_names)}
-            self._replace(table, classes, [], _DEFAULT_TASK)
+        found = read_folder(path, task)
+        if isinstance(found, list):
+            return found
+        self._replace(found)
         return []
 
     def draw_example(self) -> None:
@@ -133,23 +117,24 @@ class Workspace:
                 self.classes[name] = [self._new(path.name, path, uploaded=True).id for path in paths]
             self.queries = [self._new(path.name, path, uploaded=True).id for path in asked]
 
-    def _replace(self, table: ImageTable, classes: dict[str, list[int]], queries: list[int], task: str) -> None:
-        rows = [row for of_class in classes.values() for row in of_class] + queries
+    def _replace(self, found: Loaded) -> None:
+        rows = [row for of_class in found.classes.values() for row in of_class] + found.queries
         if len(rows) > MOST_PICTURES:
             raise UsageError(
                 f"the page holds up to {MOST_PICTURES:,} pictures; this folder has {len(rows):,}. Use fewshot predict"
             )
         with self.lock:
             self.clear()
-            self.task_name = task
-            paths = [Path(path) for path in table.paths(rows)]
+            self.task_name = found.task
+            paths = [Path(path) for path in found.table.paths(rows)]
             with ThreadPoolExecutor(4) as threads:
-                problems = dict(zip(rows, threads.map(_problem, paths), strict=True))
-            ids = {}
-            for row, path in zip(rows, paths, strict=True):
-                ids[row] = self._keep(Picture(self._next, path.name, path, False, problems[row])).id
-            self.classes = {name: [ids[row] for row in of_class] for name, of_class in classes.items()}
-            self.queries = [ids[row] for row in queries]
+                problems = list(threads.map(_problem, paths))
+            ids = {
+                row: self._keep(Picture(self._next, path.name, path, False, problem)).id
+                for row, path, problem in zip(rows, paths, problems, strict=True)
+            }
+            self.classes = {name: [ids[row] for row in of_class] for name, of_class in found.classes.items()}
+            self.queries = [ids[row] for row in found.queries]
 
     def _new(self, name: str, path: Path, *, uploaded: bool) -> Picture:
         return self._keep(Picture(self._next, name, path, uploaded, _problem(path)))
@@ -220,7 +205,7 @@ class Workspace:
     def clear(self) -> None:
         """Remove everything."""
         with self.lock:
-            self.classes, self.queries, self.pictures, self.task_name = {}, [], {}, _DEFAULT_TASK
+            self.classes, self.queries, self.pictures, self.task_name = {}, [], {}, DEFAULT_TASK
             shutil.rmtree(self.folder / "uploads")
             (self.folder / "uploads").mkdir()
             self.changes += 1

@@ -165,7 +165,6 @@ class Answerer:
             tuned=loaded.checkpoint.tuned if loaded.checkpoint else False,
             calibrated=self._calibration(classifier) is not None,
             method=self._method(classifier),
-            class_text=texts_for(self._options, loaded, [classifier], prediction.table.class_names),
         )
 
     def _method(self, classifier: str) -> Any:

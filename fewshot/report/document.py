@@ -66,9 +66,7 @@ def build_document(
     names = Names(results.vocabulary)
     places = {number: place for place, number in enumerate(_needed(prediction, listed, selection))}
     own = {number: _own_map(prediction, tasks[number]) for number in listed}
-    answered = [i for i in selection.answers if _has_features(prediction, int(results.row[i]))]
-    plane, shares = principal_plane(prediction.embeddings.features[results.row[answered]])
-    together = dict(zip(answered, on_grid(plane).tolist(), strict=True))
+    together, shares = _whole_map(prediction, selection)
     answers = []
     for i in selection.answers:
         task, row = int(results.episode[i]), int(results.row[i])
@@ -100,8 +98,12 @@ def _needed(prediction: Prediction, listed: Sequence[int], selection: Selection)
     return sorted(shown | set(listed))
 
 
-def _has_features(prediction: Prediction, row: int) -> bool:
-    return bool(prediction.embeddings.readable[row])
+def _whole_map(prediction: Prediction, selection: Selection) -> tuple[dict[int, list[int]], tuple[float, float]]:
+    """Answer -> its place on the map of all answers that are shown, and the shares of variance that the map holds."""
+    rows, readable = prediction.results.row, prediction.embeddings.readable
+    answered = [i for i in selection.answers if bool(readable[int(rows[i])])]
+    plane, shares = principal_plane(prediction.embeddings.features[rows[answered]])
+    return dict(zip(answered, on_grid(plane).tolist(), strict=True)), shares
 
 
 def _own_map(prediction: Prediction, task: TaskNumbers) -> dict[int, list[int]]:

@@ -12,7 +12,6 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +25,14 @@ from fewshot.classifiers.calibration import expected_calibration_error
 from fewshot.embedding.embed import Progress
 from fewshot.predict import Prediction
 from fewshot.report.breakdown import by_setting, reliability
-from fewshot.report.document import as_script_data, build_document
-from fewshot.report.numbers import TaskNumbers, confusion, histogram, least_confident, number_classes, number_tasks
-from fewshot.report.selection import rows_wanted, select
+from fewshot.report.document import as_script_data
+from fewshot.report.numbers import TaskNumbers, confusion, histogram, number_classes, number_tasks
+from fewshot.report.pictures import choose_pictures
 from fewshot.report.telling import confident_mistakes
-from fewshot.report.thumbnails import SIDE, SMALL_SIDE, TYPICAL_BYTES, Thumbnails
 from fewshot.version import __version__
 
 TEMPLATES = Path(__file__).parent / "templates"
-MOST_ROWS, MOST_CLASSES, MOST_PROBLEMS, MOST_WAYS, MOST_SETTINGS = (
-    1000,
-    100,
-    50,
-    20,
-    24,
-)  # of the table of tasks, of classes, ...
+MOST_CLASSES, MOST_PROBLEMS, MOST_WAYS, MOST_SETTINGS = 100, 50, 20, 24
 PICTURE_BYTES = 10_000_000
 
 
@@ -104,7 +96,7 @@ def write_page(
         picture_bytes: likewise.
         more: further values for the template.
     """
-    pictures = _pictures(prediction, tasks, picture_bytes)
+    pictures = choose_pictures(prediction, tasks, picture_bytes)
     classes = number_classes(prediction.results)
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     values: dict[str, Any] = {"measured": (), "comparisons": (), "explored": ""} | more
@@ -126,31 +118,6 @@ def write_page(
     )
     with atomic_write(path) as file:
         file.write(page)
-
-
-@dataclass(frozen=True)
-class _Pictures:
-    """What the page shows beyond numbers, and the rows of the table that lead to it."""
-
-    rows: list[tuple[int, TaskNumbers]]
-    document: dict[str, Any]
-    pictures: list[str]
-    pictures_wanted: int
-
-
-def _pictures(prediction: Prediction, tasks: Sequence[TaskNumbers], picture_bytes: int) -> _Pictures:
-    chosen = {task.answers.start for task in least_confident(tasks, MOST_ROWS)}
-    listed = [number for number, task in enumerate(tasks) if task.answers.start in chosen]
-    of_listed = [(number, tasks[number]) for number in listed]
-    wanted = rows_wanted(prediction, of_listed)
-    side = SIDE if wanted * TYPICAL_BYTES <= picture_bytes else SMALL_SIDE
-    thumbnails = Thumbnails(prediction.table.items, picture_bytes, side)
-    selection = select(prediction, of_listed, thumbnails)
-    document = build_document(prediction, tasks, listed, selection, thumbnails)
-    places = [place for place, task in enumerate(document["tasks"]) if task["listed"]]
-    rows = list(zip(places, (tasks[number] for number in listed), strict=True))
-    wanted -= sum(thumbnails.number(row) < 0 for row in prediction.embeddings.problems)
-    return _Pictures(rows, document, thumbnails.made, wanted)
 
 
 def _safe(text: str) -> Any:

@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import hashlib
 import io
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -21,7 +22,9 @@ from fewshot.classifiers.scoring import FeatureScorer
 from fewshot.images.transform import clip_pixels
 from fewshot.predict import Prediction
 from fewshot.report import write_prediction_report
-from fewshot.report.page import MOST_ROWS, TEMPLATES
+from fewshot.report.document import as_script_data
+from fewshot.report.page import TEMPLATES
+from fewshot.report.pictures import MOST_ROWS
 from fewshot.report.selection import MOST_QUERIES
 from fewshot.report.thumbnails import SIDE
 from tests.report.conftest import METHOD, Page
@@ -151,6 +154,12 @@ def test_names_are_text_whatever_they_are(
     data = page.data("data")
     assert [data["classes"][label] for label in data["tasks"][0]["classes"]] == sorted(evil)
     assert {broken.name, f"{evil[1]}.png"} <= {a.name for a in answers(page)}
+
+
+def test_no_text_ends_the_element_that_holds_it() -> None:
+    evil = ["</script><script>alert(1)</script>", "<!--<script>", "\u2028", "\u00e9\u732b"]
+    text = as_script_data({"names": evil})
+    assert "<" not in text and "\u2028" not in text and json.loads(text) == {"names": evil}
 
 
 def test_what_cannot_be_read_is_named(

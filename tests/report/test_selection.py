@@ -19,7 +19,7 @@ from fewshot.report.numbers import number_tasks
 from fewshot.report.plane import on_grid, principal_plane
 from fewshot.report.selection import rows_wanted, select
 from fewshot.report.telling import confident_mistakes, least_sure, telling
-from fewshot.report.thumbnails import Thumbnails
+from fewshot.report.thumbnails import BudgetSpent, Thumbnails
 from tests.report.conftest import METHOD
 from tests.report.test_numbers import some_results
 
@@ -53,6 +53,24 @@ def test_every_task_gets_its_share(prediction: Prediction) -> None:
         len(enough.made) == rows_wanted(many, tasks) == len(many.table)
     )  # each picture once, however often it is shown
     assert select(many, tasks, Thumbnails(many.table.items, 0)).answers == ()
+
+
+def test_the_surest_mistakes_and_the_least_sure_answers_get_room_first(prediction: Prediction) -> None:
+    class Three(Thumbnails):
+        """Room for three pictures."""
+
+        def add(self, row: int) -> None:
+            if len(self.made) == 3:
+                raise BudgetSpent
+            super().add(row)
+
+    frame = prediction.frame
+    wrong = frame[frame.label != frame.truth].sort_values("confidence", ascending=False, kind="stable")
+    chosen = select(prediction, [], Three(prediction.table.items, 10**9))
+    assert sorted(wrong.index[:3]) == list(chosen.answers)
+    right = dataclasses.replace(prediction.results, truth=np.full(len(frame), UNKNOWN))
+    chosen = select(dataclasses.replace(prediction, results=right), [], Three(prediction.table.items, 10**9))
+    assert sorted(frame.sort_values("confidence", kind="stable").index[:3]) == list(chosen.answers)
 
 
 def test_support_that_the_others_misname_is_never_among_those_left_out(prediction: Prediction) -> None:

@@ -224,7 +224,7 @@
     const task = page.tasks[number];
     const facts = [`${count(task.classes.length, "class", "classes")}, ${count(task.queries, "query", "queries")}`,
       `confidence ${percent(task.confidence)}`];
-    if (task.estimate) facts.push(`estimate ${percent(task.estimate[0], 0)} (${task.estimate[1]} of ${task.estimate[2]} support pictures)`);
+    if (task.estimate) facts.push(`estimate ${percent(task.estimate[0], 0)} (${task.estimate[1]} of ${task.estimate[2]} support pictures named rightly by the others)`);
     if (task.accuracy !== null) facts.push(`accuracy ${percent(task.accuracy)}`);
     const map = make("div", { class: "map" });
     view.replaceChildren(
