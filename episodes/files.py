@@ -159,24 +159,36 @@ def atomic_write(
         encoding, newline = encoding or "utf-8", "\n" if newline is None else newline
     # Asked of the path itself: a pipe behind /dev/stdout has a real path that cannot be opened.
     if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-        with open(path, mode, encoding=encoding, newline=newline) as stream:
+        with _naming(path), open(path, mode, encoding=encoding, newline=newline) as stream:
             yield stream
         return
     target = Path(os.path.realpath(path))
     _check_target(target, path)
     beside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")
     try:
-        with open(beside, mode.replace("w", "x"), encoding=encoding, newline=newline) as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        if target.exists():
-            os.chmod(beside, stat.S_IMODE(target.stat().st_mode))
-        os.replace(beside, target)
-    except BaseException as error:
+        with _naming(path):
+            with open(beside, mode.replace("w", "x"), encoding=encoding, newline=newline) as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            if target.exists():
+                os.chmod(beside, stat.S_IMODE(target.stat().st_mode))
+            os.replace(beside, target)
+    except BaseException:
         with suppress(OSError):
             os.unlink(beside)
-        if isinstance(error, OSError) and error.filename is None and error.errno is not None:  # as a full disk gives it
+        raise
+
+
+@contextmanager
+def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Name the file in an error that does not, as that of a full disk; a reader that has left is no fault of the file."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
             raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         raise
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from episodes.errors import UsageError
 from episodes.ranges import parse_range, upper
 from fewshot.images.augmentation import Augmentation
-from fewshot.limits import Count, CountOrRange, EmbedViews, Share, Within, Workers
+from fewshot.limits import Count, CountOrRange, EmbedViews, Share, Ways, Within, Workers
 from fewshot.options import ComputeOptions, own_fields_first
 
 Rate = Annotated[float, Within(0, 100)]
@@ -56,7 +56,7 @@ class TrainConfig(ComputeOptions):
     """Passes over as many pictures as there are training pictures."""
     batch_size: Count = 32
     """Pictures a step, over all processes."""
-    ways: CountOrRange | None = None
+    ways: Ways | None = None
     """Classes an episode (5, or 5-20 for a range); unset, one episode fills a batch."""
     shots: CountOrRange = 1
     """Support pictures a class (1, or 1-10 for a range)."""
@@ -112,7 +112,7 @@ class TrainConfig(ComputeOptions):
     mix: Annotated[float, Within(0, 1, above=True)] | None = None
     """Keep this mix of old and tuned weights (1 is the tuned ones) whatever validation says; unset, validation decides."""
 
-    val_ways: Count = 5
+    val_ways: Annotated[int, Within(2, 1_000_000)] = 5
     """Classes of a validation episode."""
     val_shots: Count | None = None
     """Support pictures a class in validation; the upper end of --shots unless given."""
@@ -227,7 +227,7 @@ def plan_episodes(config: TrainConfig, n_images: int, n_eligible: int, processes
 
     Raises:
         UsageError: The batch is too small for one episode a process, and the message names the smallest that works; or it is
-            larger than the training set; or episodes have one class.
+            larger than the training set.
     """
     most = max(n_images, TrainConfig.batch_size)
     if config.batch_size > most:
@@ -245,8 +245,6 @@ def plan_episodes(config: TrainConfig, n_images: int, n_eligible: int, processes
                 if n_eligible >= 2
                 else f"an episode needs at least 2 classes with {per_class} pictures each; found {n_eligible}"
             )
-    _refuse_one_way(ways, "ways")
-    _refuse_one_way(config.val_ways, "val_ways")
     episodes = config.batch_size // (upper(ways) * per_class)
     episodes -= episodes % processes
     if episodes < processes:
@@ -255,11 +253,3 @@ def plan_episodes(config: TrainConfig, n_images: int, n_eligible: int, processes
             f"the smallest that works is {upper(ways) * per_class * processes}"
         )
     return EpisodePlan(ways, episodes, math.ceil(n_images / config.batch_size))
-
-
-def _refuse_one_way(ways: int | tuple[int, int], name: str) -> None:
-    """An episode of one class is always right: it neither teaches nor measures anything."""
-    if (ways if isinstance(ways, int) else ways[0]) < 2:
-        raise UsageError(
-            f"{name} is {ways}: expected at least 2, for an episode of one class has nothing to tell apart"
-        )

@@ -24,10 +24,10 @@ from torch import Tensor
 from episodes import Episode, read_class_folders
 from episodes.episode import stack_episodes
 from episodes.errors import DataError, UsageError
-from episodes.files import display_name, natural_key
+from episodes.files import atomic_write, display_name, natural_key
 from episodes.predictions import UNKNOWN_LABEL
 from fewshot.adaptation.meta import naming
-from fewshot.checkpoint import CONFIG, LEARNED, MODEL, Checkpoint, load_checkpoint
+from fewshot.checkpoint import CONFIG, LEARNED, METRICS, MODEL, Checkpoint, load_checkpoint
 from fewshot.classifiers import CLASSIFIER_NAMES, TEXT, build_classifier
 from fewshot.classifiers.base import Classifier
 from fewshot.classifiers.kinds import Calibration
@@ -156,7 +156,7 @@ class FewShot:
         """Write the support set, and the checkpoint that its encoder is of, into a folder that `load` opens.
 
         Raises:
-            DataError: the folder cannot be written.
+            DataError: the folder cannot be written, or holds another run of 'fewshot train', which is never overwritten.
         """
         path = Path(path)
         note = {
@@ -167,13 +167,20 @@ class FewShot:
             "backbone": self._source.backbone,
             "encoder": self._source.encoder.fingerprint,
         }
+        checkpoint = self._source.checkpoint
+        elsewhere = checkpoint is None or checkpoint.path.resolve() != path.resolve()
+        trained_there = (path / METRICS).is_file() or not (path / _SUPPORT).is_file()
+        if elsewhere and trained_there and (path / CONFIG).is_file():
+            raise DataError(
+                f"{display_name(str(path))}: holds another run, which is never overwritten; give another folder"
+            )
         try:
             path.mkdir(parents=True, exist_ok=True)
-            checkpoint = self._source.checkpoint
-            if checkpoint is not None and checkpoint.path.resolve() != path.resolve():
-                for name in (CONFIG, MODEL, LEARNED):
+            if checkpoint is not None and elsewhere:
+                for name in (MODEL, LEARNED, CONFIG):
                     if (checkpoint.path / name).is_file():
-                        shutil.copyfile(checkpoint.path / name, path / name)
+                        with atomic_write(path / name, "wb") as copy, (checkpoint.path / name).open("rb") as original:
+                            shutil.copyfileobj(original, copy)
             tensors = {f"class.{number}": rows for number, rows in enumerate(self._support.values())}
             save_tensors(tensors, path / _SUPPORT, note)
         except OSError as error:

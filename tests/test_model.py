@@ -138,6 +138,22 @@ def test_what_is_saved_answers_as_before(of_checkpoint: bool, task: Path, tiny_r
         FewShot.load(tmp_path)
 
 
+def test_a_run_is_never_saved_over(task: Path, tiny_runs: Path, tiny_run: Path, tmp_path: Path) -> None:
+    """Neither a finished one, nor one that has a support set beside it; what `save` itself wrote is replaced."""
+    model = FewShot(tiny_runs / "b", precision="32").fit(task / "support")
+    weights = (tiny_run / "model.safetensors").read_bytes()
+    with pytest.raises(DataError, match="never overwritten"):
+        model.save(tiny_run)
+    FewShot(tiny_run, precision="32").fit(task / "support").save(tiny_run)  # its own run may hold it
+    with pytest.raises(DataError, match="never overwritten"):
+        model.save(tiny_run)
+    assert (tiny_run / "model.safetensors").read_bytes() == weights
+    FewShot(tiny_run, precision="32").fit(task / "support").save(tmp_path / "saved")
+    model.save(tmp_path / "saved")
+    queries = [task / "query" / "0.png"]
+    assert np.array_equal(FewShot.load(tmp_path / "saved").predict_proba(queries), model.predict_proba(queries))
+
+
 def test_what_cannot_be_is_said(task: Path, tmp_path: Path) -> None:
     model = FewShot("tiny")
     with pytest.raises(DataError, match="nothing was fitted"):

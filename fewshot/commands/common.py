@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from episodes.errors import DataError, UsageError
+from episodes.errors import UsageError
 from episodes.files import display_name, is_printable
 from fewshot.classifiers import needs
 from fewshot.limits import EmbedViews, Threads
@@ -87,6 +86,11 @@ class LoadedEncoder:
     def checkpoint_name(self) -> str | None:
         """The checkpoint's path, for reports."""
         return str(self.checkpoint.path) if self.checkpoint else None
+
+
+def weights_file(options: WithEncoder) -> Path | None:
+    """The file that --backbone names, where it names one."""
+    return Path(options.backbone) if options.backbone is not None and Path(options.backbone).is_file() else None
 
 
 def load_chosen_encoder(options: WithEncoder) -> LoadedEncoder:
@@ -241,21 +245,6 @@ def texts_for(
         device=loaded.encoder.device,
         download_root=options.download_root,
     )
-
-
-def check_writable(path: Path) -> None:
-    """Refuse an output that could not be written, before anything is computed.
-
-    Raises:
-        DataError: its folder is missing or read-only, or it is a folder itself.
-    """
-    folder = path.parent
-    if path.is_dir():
-        raise DataError(f"{path}: is a folder; give the name of a file")
-    if not folder.is_dir():
-        raise DataError(f"{path}: there is no folder {folder} to write it into; make it first")
-    if not os.access(folder, os.W_OK):
-        raise DataError(f"{path}: the folder {folder} cannot be written to; give another place")
 
 
 def print_json(document: Any) -> None:

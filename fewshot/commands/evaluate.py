@@ -18,14 +18,15 @@ from fewshot.commands.common import (
     WithClassifier,
     calibration_for,
     check_adaptable,
-    check_writable,
     load_chosen_encoder,
     print_json,
     statistics_for,
     steps_for,
     texts_for,
+    weights_file,
 )
-from fewshot.limits import Count, CountOrRangeText
+from fewshot.commands.outputs import check_outputs
+from fewshot.limits import Count, CountOrRangeText, WaysText
 from fewshot.options import own_fields_first
 from fewshot.registry import CLASSIFIERS, COMMANDS
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from fewshot.embedding.embed import Embeddings
     from fewshot.encoders.base import Embedder
     from fewshot.evaluation import Comparison, EpisodeSet, EvaluationRow
+
+_OUTPUTS = ("output", "answers", "per_class", "confusion")
 
 
 @own_fields_first
@@ -46,7 +49,7 @@ class Options(WithClassifier):
     classifier: Annotated[tuple[str, ...], tyro.conf.arg(help=f"The few-shot methods: {CLASSIFIERS.describe()}.")] = (
         "prototype",
     )
-    ways: tuple[CountOrRangeText, ...] = ("5",)
+    ways: tuple[WaysText, ...] = ("5",)
     """Classes an episode; several numbers are several settings, 5-20 draws anew for each episode."""
     shots: tuple[CountOrRangeText, ...] = ("1", "5")
     """Support pictures a class; several numbers are several settings, 1-10 draws anew for each episode."""
@@ -157,7 +160,7 @@ def parse_balance(text: str) -> float | None:
 
 def _check_outputs(options: Options) -> None:
     """Refuse outputs that could not be written, before anything is computed."""
-    for flag in ("output", "answers", "per_class", "confusion"):
+    for flag in _OUTPUTS:
         path = getattr(options, flag)
         if path is None:
             continue
@@ -166,11 +169,13 @@ def _check_outputs(options: Options) -> None:
         )
         if path.suffix not in allowed:
             raise UsageError(f"--{flag} {path}: expected a file name that ends in {' or '.join(allowed)}")
-        check_writable(path)
-    if options.report is not None:
-        if options.report.suffix.lower() != ".html":
-            raise UsageError(f"--report {options.report}: expected a file name that ends in .html")
-        check_writable(options.report)
+    if options.report is not None and options.report.suffix.lower() != ".html":
+        raise UsageError(f"--report {options.report}: expected a file name that ends in .html")
+    others = [Path(name) for name in options.compare or () if Path(name).is_dir()]
+    check_outputs(
+        {f"--{flag}": getattr(options, flag) for flag in (*_OUTPUTS, "report")},
+        (options.data_dir, options.checkpoint, options.statistics, weights_file(options), *others),
+    )
 
 
 def _tell(options: Options, table: ImageTable, sets: list[EpisodeSet]) -> None:

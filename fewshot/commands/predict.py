@@ -17,13 +17,14 @@ from fewshot.commands.common import (
     WithEncoder,
     calibration_for,
     check_adaptable,
-    check_writable,
     classifier_for,
     load_chosen_encoder,
     own_naming,
     print_json,
     texts_for,
+    weights_file,
 )
+from fewshot.commands.outputs import check_outputs
 from fewshot.console import percent
 from fewshot.limits import Within
 from fewshot.options import own_fields_first
@@ -223,7 +224,8 @@ def _checked_columns(options: Options) -> dict[str, str]:
     """Column -> what it is called in the CSV, with every output known to be writable.
 
     Raises:
-        UsageError: a column that there is not, one given twice, or none; or one for which something else is missing.
+        UsageError: a column that there is not, one given twice, or none; or one for which something else is missing; an output that is
+            an input.
         DataError: an output that cannot be written.
     """
     try:
@@ -232,11 +234,18 @@ def _checked_columns(options: Options) -> dict[str, str]:
         raise UsageError(f"--{error}") from error
     if "truth" in columns and options.truth is None:
         raise UsageError("--columns truth: the true labels are not known; give them with --truth FILE.csv")
-    if options.report is not None and options.report.resolve() == options.output.resolve():
-        raise UsageError(f"--report {options.report}: is RESULT.csv itself; give the page a name of its own")
-    for path in (options.output, options.report):
-        if path is not None:
-            check_writable(path)
+    check_outputs(
+        {"RESULT.csv": options.output, "--report": options.report},
+        (
+            options.test_dir,
+            options.support,
+            *options.query,
+            options.truth,
+            options.checkpoint,
+            options.statistics,
+            weights_file(options),
+        ),
+    )
     return columns
 
 

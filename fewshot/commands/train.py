@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from episodes.errors import UsageError
-from fewshot.commands.common import check_writable, print_json
+from fewshot.commands.common import print_json
+from fewshot.commands.outputs import check_outputs
 from fewshot.config import TrainConfig
 from fewshot.registry import COMMANDS
 
@@ -44,7 +45,7 @@ def run(options: Options) -> int:
     if options.report is not None:
         if options.report.suffix.lower() not in _PAGES:
             raise UsageError(f"--report {options.report}: expected a file name that ends in {', '.join(_PAGES)}")
-        check_writable(options.report)
+        check_outputs({"--report": options.report}, (options.train_data, options.val_data, *options.test_data))
     console, config = options.console, options.config
     finished = finished_run(config)
     if finished is not None:

@@ -114,11 +114,11 @@ def network(backbone: str, *, classes: int = 0) -> Any:
 
 
 def _empty(backbone: str) -> Any:
-    """The network with its classifier and random weights, to be filled."""
-    import torch
+    """The network with its classifier, and weights that mean nothing."""
+    from fewshot.encoders.undrawn import Undrawn
 
     timm = hub.import_extra("timm", "timm")
-    with torch.random.fork_rng(devices=[]):  # constructors draw initial weights from the global generator
+    with Undrawn():
         return timm.create_model(f"tf_efficientnet_{backbone}", pretrained=False)
 
 

@@ -13,6 +13,7 @@ from episodes.errors import DataError
 from fewshot.encoders._clip_import import import_clip_model
 from fewshot.encoders.base import VisionEncoder, cast_matrices
 from fewshot.encoders.packed import PackedLinear, can_pack
+from fewshot.encoders.undrawn import Undrawn
 
 _QUICK_GELU = 1.702
 
@@ -192,7 +193,7 @@ def build_clip(state: Mapping[str, Tensor], source: str) -> Any:
     """
     model = import_clip_model()
     try:
-        with torch.random.fork_rng(devices=[]):  # its constructor draws initial weights from the global generator
+        with Undrawn():
             return model.build_model(dict(state)).float().eval()
     except (KeyError, RuntimeError, IndexError, AssertionError, ZeroDivisionError) as error:
         raise not_openai(source, f"{type(error).__name__}: {str(error)[:300]}") from error

@@ -79,14 +79,30 @@ def output_folder(config: TrainConfig) -> Path:
             _check_same(config, checkpoint.read_config(folder)["settings"], folder)
         return folder
     folder = config.output or Path("runs") / f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{name}"
+    place = Path(os.path.realpath(folder))  # not resolve(), which raises where links go in a circle
     for flag, data in (("train_data", config.train_data), ("val_data", config.val_data)):
-        if data is not None and data.resolve() in (folder.resolve(), *folder.resolve().parents):
+        if data is not None and Path(os.path.realpath(data)) in (place, *place.parents):
             raise UsageError(f"--output {folder}: lies in --{flag} {data}, among its classes; give a folder elsewhere")
     if checkpoint.is_finished(folder):
         raise DataError(f"{folder}: holds a finished run, which is never overwritten. Give another --output")
     if (folder / checkpoint.RESUME).exists():
         raise DataError(f"{folder}: holds an unfinished run. Add --resume to continue it, or give another --output")
+    _refuse_of_others(folder)
     return folder
+
+
+def _refuse_of_others(folder: Path) -> None:
+    """Refuse a place where a run's files would overwrite what is none: a log that a scheduler keeps there is left alone.
+
+    Raises:
+        DataError: It is no folder, or holds a config.json or metrics.csv that no run wrote.
+    """
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise DataError(f"{folder}: is no folder; give another --output")
+    if (folder / checkpoint.CONFIG).exists():
+        checkpoint.read_config(folder)  # of a run that was stopped before it had learned anything: it starts over
+    elif (folder / checkpoint.METRICS).exists():
+        raise DataError(f"{folder}: holds a {checkpoint.METRICS} that no run wrote. Give another --output")
 
 
 def _newest_unfinished(root: Path) -> Path:

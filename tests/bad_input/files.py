@@ -50,6 +50,15 @@ def full_disk(place: Place) -> Words:
     return (place.root / "full.csv",)
 
 
+def first_query(place: Place) -> object:
+    return min(place.tasks.glob("testB/*/query/*.png"))
+
+
+def link_to_query(place: Place) -> Words:
+    (place.root / "link.csv").symlink_to(str(first_query(place)))
+    return (place.root / "link.csv",)
+
+
 FORMULA = b"=1+1.png"
 SCORE = Group("Result and truth files (`score`)", score, (
     Case("no such file", lambda place: (place.root / "scored.csv").unlink(), 1, "No such file"),
@@ -85,6 +94,13 @@ OUTPUTS = Group("Outputs (`predict`)", lambda place: ("predict", place.tasks, "-
     Case("a folder", lambda place: (place.tasks,), 1, "is a folder"),
     Case("a link to a full disk", full_disk, 1, "No space left on device"),
     Case("the page is the CSV itself", lambda place: (place.result, "--report", "./result.csv"), 2, "is RESULT.csv itself"),
+    Case("a query picture", lambda place: (first_query(place),), 2, "is read, and would be overwritten"),
+    Case("a link to a query picture", link_to_query, 2, "is read, and would be overwritten"),
+    Case("the page in a support picture's place", lambda place: (place.result, "--report", min(place.tasks.glob("testB/*/support/*/*"))), 2,
+         "is read, and would be overwritten"),
+    Case("the truth beside the tasks", lambda place: (place.tasks / "truth.csv",), 2, "is read, and would be overwritten"),
+    Case("config.json of the checkpoint", lambda place: (place.run / "config.json", "--checkpoint", place.run), 2,
+         "is read, and would be overwritten"),
     Case("a column that there is not", lambda place: (place.result, "--columns", "image,colour"), 2, "expected distinct names"),
     Case("a column twice", lambda place: (place.result, "--columns", "image,image"), 2, "expected distinct names"),
     Case("two columns of one name", lambda place: (place.result, "--columns", "image=a,label=a"), 2, "expected distinct names"),

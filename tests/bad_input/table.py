@@ -1,6 +1,6 @@
 """All cases, in the order of the page."""
 
-from tests.bad_input import files, folders, training, weights
+from tests.bad_input import files, folders, measuring, training, weights
 
 GROUPS = (
     folders.TASKS,
@@ -8,6 +8,8 @@ GROUPS = (
     folders.CLASSES,
     training.SETTINGS,
     training.RESUMING,
+    measuring.EVALUATING,
+    measuring.MAKING,
     files.SCORE,
     files.OUTPUTS,
     files.SETTINGS,

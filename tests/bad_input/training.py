@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import shutil
 
-from fewshot.checkpoint import CONFIG
-from tests.bad_input.case import SMALL, Case, Group, Place, Words, adding, train
+from fewshot.checkpoint import CONFIG, METRICS
+from tests.bad_input.case import SMALL, Case, Change, Group, Place, Words, adding, train
 
 
 def resume(place: Place) -> Words:
     return "train", "--train_data", place.classes, "--backbone", "tiny", "--output", place.run, "--resume", *SMALL
+
+
+def foreign(name: str) -> Change:
+    """Another program's file where the run would write its own."""
+
+    def breaks(place: Place) -> Words:
+        (place.root / "theirs").mkdir()
+        (place.root / "theirs" / name).write_text('{"theirs": 1}')
+        return "--output", place.root / "theirs"
+
+    return breaks
+
+
+def looping(place: Place) -> Words:
+    (place.root / "loop").symlink_to("loop")
+    return "--output", place.root / "loop"
 
 
 SETTINGS = Group("Settings of training (`train`)", train, (
@@ -33,6 +49,10 @@ SETTINGS = Group("Settings of training (`train`)", train, (
     Case("the output among the classes", lambda place: ("--output", place.classes / "run"), 2, "among its classes"),
     Case("the output is the folder of classes", lambda place: ("--output", place.classes), 2, "among its classes"),
     Case("the output is a finished run", lambda place: ("--output", place.run), 1, "never overwritten"),
+    Case("the output is a file", lambda place: ("--output", place.result), 1, "is no folder"),
+    Case("the output is a link to itself", looping, 1, "is no folder"),
+    Case("the output holds another program's config.json", foreign(CONFIG), 1, CONFIG),
+    Case("the output holds another program's metrics.csv", foreign(METRICS), 1, "that no run wrote"),
     Case("validation of the same classes, with `--strict`", lambda place: ("--val_data", place.classes, "--strict"), 1, "are shared"),
     Case("weights of another kind", adding("--backbone", "nonsense"), 2, "nonsense"),
 ))  # fmt: skip

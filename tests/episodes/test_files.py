@@ -115,6 +115,15 @@ def test_atomic_write_errors_name_the_place(tmp_path: Path) -> None:
         pass
 
 
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "full.csv").symlink_to("/dev/full")
+    with (
+        pytest.raises(OSError, match=r"No space left on device: .*full\.csv"),
+        atomic_write(tmp_path / "full.csv") as stream,
+    ):
+        stream.write("x")
+
+
 def test_atomic_write_to_standard_output() -> None:
     if not os.path.exists("/dev/stdout"):
         pytest.skip("no /dev/stdout here")

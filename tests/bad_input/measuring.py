@@ -1,0 +1,69 @@
+"""Settings, folders and outputs that nothing can be measured with, and tasks that cannot be made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.bad_input.case import Case, Group, Place, Words, adding
+
+FEW = ("--ways", 2, "--shots", 1, "--queries", 1)
+
+
+def evaluate(place: Place) -> Words:
+    return "evaluate", place.classes, "--backbone", "tiny", "--episodes", 5, *FEW
+
+
+def make_tasks(place: Place) -> Words:
+    return "make-tasks", place.classes, "--tasks", 2, *FEW
+
+
+def full_disk(place: Place) -> Words:
+    (place.root / "full.csv").symlink_to("/dev/full")
+    return "--output", place.root / "full.csv"
+
+
+def without_truth(place: Place) -> None:
+    (place.tasks / "truth.csv").unlink()
+    place.classes.rename(place.root / "aside")
+    place.tasks.rename(place.classes)
+
+
+def truth_as_output(place: Place) -> Words:
+    place.classes.rename(place.root / "aside")
+    place.tasks.rename(place.classes)
+    return "--answers", place.classes / "truth.csv"
+
+
+def file_at(path: Path) -> Path:
+    path.write_bytes(b"something")
+    return path
+
+
+EVALUATING = Group("Measuring (`evaluate`)", evaluate, (
+    Case("`--ways 1`", adding("--ways", 1), 2, "ways[0] is 1: expected at least 2"),
+    Case("`--ways 1-3`", adding("--ways", "1-3"), 2, "ways[0] is 1-3: expected at least 2"),
+    Case("`--ways 3-2`", adding("--ways", "3-2"), 2, "ways[0]"),
+    Case("`--ways nan`", adding("--ways", "nan"), 2, "ways[0]"),
+    Case("`--shots 0`", adding("--shots", 0), 2, "shots[0] is 0"),
+    Case("`--queries 0`", adding("--queries", 0), 2, "queries is 0"),
+    Case("`--episodes 0`", adding("--episodes", 0), 2, "episodes is 0"),
+    Case("`--embed_views 5`", adding("--embed_views", 5), 2, "embed_views is 5"),
+    Case("`--query_balance dirichlet:0`", adding("--query_balance", "dirichlet:0"), 2, "dirichlet:2"),
+    Case("`--query_balance dirichlet:inf`", adding("--query_balance", "dirichlet:inf"), 2, "found inf"),
+    Case("more ways than classes", adding("--ways", 7), 1, "Ask for fewer ways"),
+    Case("tasks without a truth.csv", without_truth, 1, "truth.csv"),
+    Case("two outputs in one file", adding("--output", "a.csv", "--answers", "./a.csv"), 2, "is --output itself"),
+    Case("the answers into the truth", truth_as_output, 2, "is read, and would be overwritten"),
+    Case("a confusion matrix as Parquet", adding("--confusion", "a.parquet"), 2, "ends in .csv"),
+    Case("a table into a folder that does not exist", adding("--output", "nowhere/a.csv"), 1, "there is no folder"),
+    Case("a table onto a full disk", full_disk, 1, "full.csv"),
+))  # fmt: skip
+MAKING = Group("Making tasks (`make-tasks`)", make_tasks, (
+    Case("into a folder that holds something", lambda place: (place.tasks,), 1, "already holds something"),
+    Case("into the folder of classes", lambda place: (place.classes,), 1, "already holds something"),
+    Case("into a class folder", lambda place: (place.classes / "class00",), 1, "already holds something"),
+    Case("into a file", lambda place: (file_at(place.root / "file"),), 1, "already holds something"),
+    Case("more shots than there are pictures", lambda place: (place.root / "new", "--shots", 99), 1, "Ask for fewer ways"),
+    Case("`--tasks 0`", lambda place: (place.root / "new", "--tasks", 0), 2, "tasks is 0"),
+    Case("`--shots 1-`", lambda place: (place.root / "new", "--shots", "1-"), 2, "shots"),
+))  # fmt: skip
