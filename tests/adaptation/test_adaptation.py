@@ -154,7 +154,8 @@ def test_tuning_equals_plain_training_of_a_copy(part: Any, vit_file: Path) -> No
     for key, value in changed.named_parameters():
         if key in names:
             if "in_proj_bias" not in key:  # attention does not depend on the keys' bias: its gradient is rounding alone
-                assert torch.allclose(value, tensors[f"encoder.{key}"], atol=1e-5), key
+                # A twentieth of one step: where a gradient is nearly rounding alone, Adam makes a step of it all the same.
+                assert torch.allclose(value, tensors[f"encoder.{key}"], atol=5e-5), key
             assert not torch.equal(value, tail.initial[f"encoder.{key}"])
     expected = changed.forward_tail(support.plain, tail.n_frozen)
     assert torch.allclose(tail.embed(tensors, support.plain), expected, atol=1e-5)

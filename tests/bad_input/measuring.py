@@ -44,7 +44,7 @@ EVALUATING = Group("Measuring (`evaluate`)", evaluate, (
     Case("`--ways 1-3`", adding("--ways", "1-3"), 2, "ways[0] is 1-3: expected at least 2"),
     Case("`--ways 3-2`", adding("--ways", "3-2"), 2, "ways[0]"),
     Case("`--ways nan`", adding("--ways", "nan"), 2, "ways[0]"),
-    Case("`--shots 0`", adding("--shots", 0), 2, "shots[0] is 0"),
+    Case("`--shots 0`", adding("--shots", 0), 2, "shots[0] is '0'"),
     Case("`--queries 0`", adding("--queries", 0), 2, "queries is 0"),
     Case("`--episodes 0`", adding("--episodes", 0), 2, "episodes is 0"),
     Case("`--embed_views 5`", adding("--embed_views", 5), 2, "embed_views is 5"),
