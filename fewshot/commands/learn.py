@@ -11,7 +11,8 @@ import tyro
 
 from episodes.errors import UsageError
 from episodes.files import display_name
-from fewshot.commands.common import WithEncoder, check_writable, load_chosen_encoder, print_json
+from fewshot.commands.common import WithEncoder, load_chosen_encoder, print_json, weights_file
+from fewshot.commands.outputs import check_outputs
 from fewshot.options import own_fields_first
 from fewshot.registry import COMMANDS
 
@@ -43,7 +44,7 @@ def run(options: Options) -> int:
         raise UsageError("without a --checkpoint the steps need a file of their own: give --output FILE.json")
     loaded = load_chosen_encoder(options)
     output = options.output or Path(str(options.checkpoint)) / LEARNED
-    check_writable(output)
+    check_outputs({"--output": output}, (*options.data_dirs, options.checkpoint, weights_file(options)))
     domains = [_domain(options, loaded, folder) for folder in options.data_dirs]
     names = ", ".join(display_name(str(folder)) for folder in options.data_dirs)
     with options.console.bar("episodes") as advance:
