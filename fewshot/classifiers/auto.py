@@ -18,7 +18,8 @@ from torch import Tensor
 
 from fewshot.classifiers import maths
 from fewshot.classifiers.logistic import Logistic
-from fewshot.classifiers.prototype import Prototype, shots_weight
+from fewshot.classifiers.prototype import Prototype
+from fewshot.classifiers.shots import shots_weight
 from fewshot.classifiers.tasks import TaskBatch
 from fewshot.registry import CLASSIFIERS
 

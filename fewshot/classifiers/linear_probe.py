@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fewshot.classifiers import maths
+from fewshot.classifiers.shots import fair
 from fewshot.classifiers.span import Span, largest_eigenvalue_bound
 from fewshot.classifiers.tasks import TaskBatch
 from fewshot.registry import CLASSIFIERS
@@ -25,10 +26,12 @@ class LinearProbe:
     """Logits W f: W starts at ``scale`` x the unit-norm class means and takes ``iterations`` gradient steps.
 
     The loss is the class-balanced mean cross-entropy on the support set.
+    ``shots_strength`` is fairness to classes of few pictures (``fair``): 0 leaves it out, equal shots know no difference.
     """
 
     scale: float = 10.0
     iterations: int = 30
+    shots_strength: float = 3.0
     transductive: ClassVar[bool] = False
 
     def __call__(self, tasks: TaskBatch) -> Tensor:
@@ -43,4 +46,4 @@ class LinearProbe:
         for _ in range(self.iterations):
             error = torch.bmm(coefficients, gram).softmax(1) - span.hot
             coefficients = coefficients - step * error
-        return maths.log_probabilities(span.scores(tasks.query, coefficients))
+        return maths.log_probabilities(fair(span.scores(tasks.query, coefficients), tasks, self.shots_strength))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fewshot.classifiers import maths
+from fewshot.classifiers.shots import fair
 from fewshot.classifiers.tasks import TaskBatch
 from fewshot.registry import CLASSIFIERS
 
@@ -19,9 +20,13 @@ from fewshot.registry import CLASSIFIERS
 @CLASSIFIERS.register("nearest", "the nearest support picture", position=8)
 @dataclass(frozen=True)
 class Nearest:
-    """A class's score is ``scale`` x the largest cosine between the query and any of its support pictures."""
+    """A class's score is ``scale`` x the largest cosine between the query and any of its support pictures.
+
+    ``shots_strength`` is fairness to classes of few pictures (``fair``): 0 leaves it out, equal shots know no difference.
+    """
 
     scale: float = 10.0
+    shots_strength: float = 0.15
     transductive: ClassVar[bool] = False
 
     def __call__(self, tasks: TaskBatch) -> Tensor:
@@ -31,4 +36,4 @@ class Nearest:
         best = [
             similarity.masked_fill(others[:, label].unsqueeze(1), -torch.inf).amax(-1) for label in range(tasks.n_way)
         ]
-        return maths.log_probabilities(self.scale * torch.stack(best, -1))
+        return maths.log_probabilities(self.scale * fair(torch.stack(best, -1), tasks, self.shots_strength))

@@ -96,7 +96,7 @@ def test_tim(t) -> None:
 
 def test_tim_as_easyfsl_has_it(t) -> None:
     """Cosine logits instead of the paper's lead to other answers for a few queries in a hundred."""
-    ours = _ask(TIM(scale=10.0, support_weight=1.0, steps=50), t)
+    ours = _ask(TIM(scale=10.0, support_weight=1.0, steps=50, learning_rate=1e-4), t)
     assert _agreement(ours, lambda: methods.TIM(feature_normalization=2), t) >= 0.95
 
 

@@ -98,7 +98,7 @@ def test_precision_of_nothing_is_the_identity() -> None:
 def test_logistic_is_logistic_regression(tasks: Callable, strength: float, shots: int) -> None:
     t = tasks(10, 5, shots, 15, spread=0.3)
     support, labels = (t.support, t.support_labels) if shots == 1 else _unequal(t)
-    ours = Logistic(C=strength)(TaskBatch(support, labels, t.query, t.query_mask, 5))
+    ours = Logistic(C=strength, shots_strength=0)(TaskBatch(support, labels, t.query, t.query_mask, 5))
     for i in range(10):
         reference = LogisticRegression(C=strength, class_weight="balanced", tol=1e-8, max_iter=5000)
         reference.fit(support[i].double().numpy(), labels[i].numpy())
@@ -111,7 +111,7 @@ def test_logistic_is_logistic_regression(tasks: Callable, strength: float, shots
 def test_ridge_is_weighted_ridge_regression(tasks: Callable, penalty: float) -> None:
     t = tasks(10, 5, 5, 15, spread=0.3)
     support, labels = _unequal(t)
-    ours = Ridge(penalty=penalty, scale=1.0)(TaskBatch(support, labels, t.query, t.query_mask, 5))
+    ours = Ridge(penalty=penalty, scale=1.0, shots_strength=0)(TaskBatch(support, labels, t.query, t.query_mask, 5))
     for i in range(10):
         y = labels[i].numpy()
         weights = 1 / (5 * np.bincount(y)[y])

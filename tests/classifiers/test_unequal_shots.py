@@ -9,7 +9,12 @@ import torch
 from fewshot.classifiers.auto import Auto
 from fewshot.classifiers.base import class_statistics
 from fewshot.classifiers.gda import GaussianDiscriminant
-from fewshot.classifiers.prototype import Prototype, shots_weight
+from fewshot.classifiers.linear_probe import LinearProbe
+from fewshot.classifiers.logistic import Logistic
+from fewshot.classifiers.nearest import Nearest
+from fewshot.classifiers.prototype import Prototype
+from fewshot.classifiers.ridge import Ridge
+from fewshot.classifiers.shots import fair, shots_weight
 from fewshot.classifiers.tasks import TaskBatch
 
 SHOTS = (1, 2, 5, 10, 10)
@@ -101,3 +106,28 @@ def test_equal_shots_change_no_bit() -> None:
     labels[1, 0] = -1
     mixed = TaskBatch(tasks.support, labels, tasks.query, tasks.query_mask, 2)
     assert torch.equal(Prototype()(mixed)[0], Prototype()(tasks)[0])
+
+
+PROBES = (Ridge, Logistic, LinearProbe, Nearest)
+
+
+@pytest.mark.parametrize("kind", PROBES)
+def test_probes_find_a_class_of_one_picture_more_often(kind: type[Ridge]) -> None:
+    tasks, truth = simulated(SHOTS)
+    before, after = ((kind(shots_strength=s)(tasks).argmax(-1) == truth).float() for s in (0.0, kind.shots_strength))
+    of_one = truth == 0
+    assert before[of_one].mean() < before[truth == 4].mean() - 0.2
+    assert after.mean() > before.mean() + 0.01 and after[of_one].mean() > before[of_one].mean() + 0.05
+
+
+@pytest.mark.parametrize("kind", PROBES)
+def test_equal_shots_change_no_bit_of_a_probe(kind: type[Ridge]) -> None:
+    tasks, _ = simulated((4, 4, 4, 4, 4), n_tasks=10)
+    assert torch.equal(kind()(tasks), kind(shots_strength=0.0)(tasks))
+
+
+def test_what_is_added_is_the_weight_s_logarithm() -> None:
+    tasks, truth = simulated(SHOTS, n_tasks=3)
+    scores = torch.zeros(*truth.shape, len(SHOTS), dtype=torch.float64)
+    expected = 2.5 * shots_weight(tasks, 0.5).log().unsqueeze(1).expand_as(scores) * 2
+    torch.testing.assert_close(fair(scores, tasks, 2.5), expected)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.classifiers import Arguments, pooled, report, run
+from experiments.classifiers import Arguments, left_out, pooled, report, run
 from fewshot.commands.cli import main
 
 
@@ -85,3 +85,26 @@ def test_folders_of_a_set_and_sets_weigh_the_same() -> None:
     assert overall["difference"] == pytest.approx((value[("a", "nearest")]["difference"] + found["difference"]) / 2)
     assert overall["worst"] == min(value[("a", "nearest")]["difference"], found["difference"])
     assert f"{100 * overall['difference']:+.1f} ± {100 * overall['difference_ci95']:.1f}" in report(frame)
+
+
+def test_a_set_has_no_say_in_what_is_chosen_for_it() -> None:
+    gains = {
+        "a": {"gda": 5.0, "ridge": 1.0, "ptmap": 0.0},
+        "b": {"gda": 3.0, "ridge": 2.0, "ptmap": 9.0},
+        "c": {"gda": -9.0, "ridge": 1.0, "ptmap": 0.0},
+    }
+    rows = [
+        {"data": data, "classifier": name, "shots": 5, "queries": "even", "difference": gain, "difference_ci95": 0.5}
+        for data, own in gains.items()
+        for name, gain in own.items()
+    ]
+    by_set = pd.DataFrame(rows).set_index(["data", "classifier", "shots", "queries"])
+    found = left_out(by_set, transductive=False).set_index("data")
+    assert dict(found["choice"]) == {"a": "ridge", "b": "ridge", "c": "gda"}
+    assert dict(found["difference"]) == {"a": 1.0, "b": 2.0, "c": -9.0}
+    assert dict(left_out(by_set, transductive=True).set_index("data")["choice"]) == {
+        "a": "ptmap",
+        "b": "ridge",
+        "c": "ptmap",
+    }
+    assert left_out(by_set.loc[["a"]], transductive=True).empty
