@@ -135,6 +135,11 @@ def test_the_interval_is_that_of_scipy(right: int, total: int) -> None:
     assert wilson_interval(right, total) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
+@pytest.mark.parametrize("total", [3.7, 7.1, 9.3, 18.1, 33.3])
+def test_the_interval_of_all_or_none_reaches_the_end(total: float) -> None:
+    assert wilson_interval(total, total)[1] == 1 and wilson_interval(0, total)[0] == 0
+
+
 def test_no_trials_have_no_interval() -> None:
     with pytest.raises(ValueError, match="at least one"):
         wilson_interval(0, 0)
