@@ -21,6 +21,7 @@ NAMES = (
     "features",
     "encoder",
     "lite",
+    "encoders",
     "training",
     "ablations",
     "predicting",

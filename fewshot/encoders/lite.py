@@ -22,10 +22,15 @@ from fewshot.encoders.family import EncoderFamily, TrainingClasses
 from fewshot.encoders.timm_models import TimmEncoder, imagenet_classes, load_tensors
 from fewshot.encoders.weights import read_weights
 from fewshot.registry import ENCODERS
+from fewshot.tensors import load_tensors as read_tensors
 from fewshot.tensors import sha256_of
 
 #: What the weights were trained with: pixels from 0 to 255, minus 127, divided by 128.
 MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
+
+
+#: Made by `experiments.lite_statistics`; whoever makes it anew writes its digest here.
+STATISTICS_SHA256 = "f93e81a9324d323a9a5ce6e2b86ba8722a9af07fc54743eeb712f78b712c79b5"
 
 
 @dataclass(frozen=True)
@@ -173,6 +178,17 @@ class LiteFamily(EncoderFamily):
     def training_classes(self, backbone: str) -> TrainingClasses | None:
         """See `EncoderFamily.training_classes`: ImageNet-1k's."""
         return imagenet_classes()
+
+    def statistics(self, backbone: str) -> dict[str, Tensor] | None:
+        """See `EncoderFamily.statistics`; of ImageNet's photographs, without covariances between features. None for lite1."""
+        found = read_tensors(Path(__file__).with_name("lite_statistics.safetensors"), STATISTICS_SHA256)[0]
+        if f"{backbone}.mean" not in found:
+            return None
+        return {
+            "statistics.mean": found[f"{backbone}.mean"],
+            "statistics.covariance": found[f"{backbone}.variance"].diag(),
+            "statistics.count": found[f"{backbone}.count"],
+        }
 
     def usual_distance(self, backbone: str) -> float | None:
         """See `EncoderFamily.usual_distance`."""

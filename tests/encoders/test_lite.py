@@ -15,6 +15,8 @@ from torch import Tensor
 
 from episodes import read_class_folders
 from episodes.errors import DataError, UsageError
+from fewshot.classifiers import build_classifier
+from fewshot.classifiers.statistics import shipped_statistics
 from fewshot.commands.cli import main
 from fewshot.embedding.embed import embed_images
 from fewshot.encoders import load_encoder, present_backbones
@@ -125,6 +127,18 @@ def test_the_strongest_installed_encoder_is_offered_and_never_chosen(
     write_pictures(tmp_path / "data", 2, 2)
     assert main(["evaluate", str(tmp_path / "data"), "--ways", "2", "--shots", "1", "--queries", "1"]) == 1
     assert f"--backbone {INSTALLED[-1]}" in capsys.readouterr().err
+
+
+def test_statistics_of_training_classes_come_with_lite0_and_lite2() -> None:
+    for backbone in ("lite0", "lite2"):
+        statistics = shipped_statistics(backbone)
+        assert statistics is not None and statistics.mean.shape == (1280,) and statistics.count == 1280
+        variances = statistics.covariance.diagonal()
+        assert torch.equal(statistics.covariance, variances.diag()) and bool((variances >= 0).all())
+        # Of unit-norm features: what lies within classes and in the mean leaves a rest between classes.
+        assert 0.3 < float(variances.sum() + statistics.mean.square().sum()) < 1
+        assert build_classifier("simpleshot", statistics=statistics).transductive is False
+    assert shipped_statistics("lite1") is None
 
 
 @pytest.mark.skipif("lite1" in INSTALLED, reason="lite1 is installed")
