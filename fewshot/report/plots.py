@@ -33,7 +33,7 @@ def plot_episode(table: ImageTable, episode: Episode) -> Figure:
         table: that the episode's rows are of.
         episode: what to show.
     """
-    from matplotlib.figure import Figure
+    from fewshot.report.figure import ShownFigure
 
     names = episode.class_names[:_MOST_CLASSES] or ("no class",)
     support = [episode.support[episode.support_labels == i] for i in range(len(names))]
@@ -42,7 +42,7 @@ def plot_episode(table: ImageTable, episode: Episode) -> Figure:
     else:
         query = [episode.query[episode.query_labels == i] for i in range(len(names))]
     wide = [max(1, min(_MOST_PICTURES, max(map(len, side)))) for side in (support, query)]
-    figure = Figure(figsize=(1.1 * (sum(wide) + 1), 1.1 * len(names) + 0.4), dpi=100, facecolor="white")
+    figure = ShownFigure(figsize=(1.1 * (sum(wide) + 1), 1.1 * len(names) + 0.4), dpi=100, facecolor="white")
     grid = figure.add_gridspec(len(names), sum(wide) + 1, wspace=0.05, hspace=0.15)
     for i, name in enumerate(names):
         for first, rows, width in ((0, support[i], wide[0]), (wide[0] + 1, query[i], wide[1])):
@@ -71,7 +71,7 @@ def plot_reliability(results: Results, bins: int = 10) -> Figure:
     Raises:
         DataError: no answer has a known truth.
     """
-    from matplotlib.figure import Figure
+    from fewshot.report.figure import ShownFigure
 
     known = (results.truth != -1) & (results.predicted >= 0)
     if not known.any():
@@ -81,7 +81,7 @@ def plot_reliability(results: Results, bins: int = 10) -> Figure:
     count = np.bincount(place, minlength=bins)
     filled = count > 0
     mean = [np.bincount(place, values, minlength=bins)[filled] / count[filled] for values in (sure, right)]
-    figure = Figure(figsize=(4.3, 4), dpi=130, facecolor="white", layout="constrained")
+    figure = ShownFigure(figsize=(4.3, 4), dpi=130, facecolor="white", layout="constrained")
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], "--", color=_GREY, linewidth=1)
     axes.plot(mean[0], mean[1], "-o", color=_BLUE, markersize=4)
@@ -100,11 +100,11 @@ def plot_shots(curves: Mapping[str, Sequence[tuple[int, Results]]]) -> Figure:
     Raises:
         DataError: there is nothing to draw.
     """
-    from matplotlib.figure import Figure
+    from fewshot.report.figure import ShownFigure
 
     if not any(len(points) for points in curves.values()):
         raise DataError("there is nothing to draw: give at least one (shots, results)")
-    figure = Figure(figsize=(4.8, 3.8), dpi=130, facecolor="white", layout="constrained")
+    figure = ShownFigure(figsize=(4.8, 3.8), dpi=130, facecolor="white", layout="constrained")
     axes = figure.add_subplot()
     for name, points in curves.items():
         ordered = sorted(points, key=lambda point: point[0])

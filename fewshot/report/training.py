@@ -71,12 +71,12 @@ def plot_training(run_dir: str | os.PathLike[str]) -> Figure:
     Raises:
         DataError: see `read_metrics`.
     """
-    from matplotlib.figure import Figure
+    from fewshot.report.figure import ShownFigure
 
     rows = read_metrics(run_dir)
     kinds = {kind: [row for row in rows if row.kind == kind] for kind in ("untouched", "epoch", "wise-ft", "decision")}
     panels = 3 if kinds["wise-ft"] else 2
-    figure = Figure(figsize=(4.3 * panels, 3.7), dpi=130, facecolor="white", layout="constrained")
+    figure = ShownFigure(figsize=(4.3 * panels, 3.7), dpi=130, facecolor="white", layout="constrained")
     axes = [figure.add_subplot(1, panels, i + 1) for i in range(panels)]
     _plot_losses(axes[0], kinds["epoch"])
     _plot_validation(axes[1], kinds["epoch"], kinds["untouched"], kinds["decision"])
