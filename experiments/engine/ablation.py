@@ -20,6 +20,7 @@ import experiments.ablations
 from episodes.errors import UsageError
 from fewshot.config import TrainConfig
 
+OWN = "own"
 Configs = Callable[[TrainConfig], dict[str, TrainConfig]]
 
 
@@ -28,7 +29,8 @@ class Measure:
     """How a finished run is measured on test data.
 
     Attributes:
-        classifier: Names the queries; one of `fewshot evaluate --classifier`.
+        classifier: Names the queries; one of `fewshot evaluate --classifier`, or "own" for the run's own method (`--method`), which is
+            prototypes for the untouched encoder, and where selection kept that.
         alpha: Measure this mix of old (0) and tuned (1) weights instead of the kept ones (WiSE-FT).
         features: Classify by the encoder's embeddings, or by what the residual classifier's first half makes of them.
     """
@@ -44,7 +46,9 @@ class Measure:
     @property
     def of_untouched(self) -> Measure | None:
         """What stands beside it for the untouched encoder; None where nothing does."""
-        return None if self.features == "residual" else Measure(self.classifier)
+        return (
+            None if self.features == "residual" else Measure("prototype" if self.classifier == OWN else self.classifier)
+        )
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from episodes import Episode, ImageTable, evaluate
+from episodes import Episode, ImageTable, Score, evaluate
 from episodes.files import atomic_write
-from experiments.engine.ablation import Measure
+from experiments.engine.ablation import OWN, Measure
 from experiments.engine.identity import RESULTS_VERSION, data_fingerprint, digest_of
 from experiments.engine.plan import PlannedRun
 from experiments.engine.weights import Weights, of_run, of_untouched
+from fewshot.adaptation.meta import score_of
 from fewshot.classifiers import NEEDS_STATISTICS, build_classifier
 from fewshot.classifiers.scoring import FeatureScorer
 from fewshot.config import TrainConfig
@@ -188,7 +189,7 @@ def _measure(
             if measure.alpha not in embedded:
                 with console.bar(f"measuring on {evaluated.folder or VALIDATION}"):
                     embedded[measure.alpha] = embed(run.config, weights, measure.alpha, evaluated)
-            rows = _rows(weights, measure, evaluated, embedded[measure.alpha])
+            rows = _rows(run.config, weights, measure, evaluated, embedded[measure.alpha])
             path = measured_path(folder, measure, evaluated)
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as file:
@@ -231,14 +232,22 @@ def _rows_of(episode: Episode) -> Any:
     return np.concatenate([episode.support, episode.query])
 
 
-def _rows(weights: Weights, measure: Measure, evaluated: EvaluationSet, found: Embeddings) -> list[dict[str, Any]]:
+def _rows(
+    config: TrainConfig, weights: Weights, measure: Measure, evaluated: EvaluationSet, found: Embeddings
+) -> list[dict[str, Any]]:
     """Accuracy by episode, for each kind of episodes."""
     if measure.features == "residual":
         features = F.normalize(weights.residual(found.features), dim=-1) * found.readable.unsqueeze(1)
         found = Embeddings(features, found.readable, found.problems, found.computed)
-    needed = measure.classifier in NEEDS_STATISTICS
-    classifier = build_classifier(measure.classifier, statistics=weights.statistics(measure.alpha) if needed else None)
-    score = FeatureScorer(found, classifier, device=weights.device)
+    own = weights.own_method() if measure.classifier == OWN else None
+    score: Score
+    if own is not None:
+        score = score_of(*own, weights.encoder(measure.alpha), evaluated.table, found, precision=config.precision)
+    else:
+        name = "prototype" if measure.classifier == OWN else measure.classifier
+        needed = name in NEEDS_STATISTICS
+        classifier = build_classifier(name, statistics=weights.statistics(measure.alpha) if needed else None)
+        score = FeatureScorer(found, classifier, device=weights.device)
     rows = []
     for group in evaluated.groups:
         accuracy = evaluate(group.episodes, score).accuracy

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from episodes.errors import UsageError
 from experiments.engine.plan import PlannedRun
+from fewshot.adaptation.meta import MetaLearner
 from fewshot.checkpoint import Checkpoint, load_checkpoint
 from fewshot.classifiers.base import Statistics
 from fewshot.classifiers.statistics import shipped_statistics
@@ -39,6 +40,10 @@ class Weights(Protocol):
 
     def statistics(self, alpha: float | None) -> Statistics | None:
         """Of the training classes, where there are any."""
+        ...
+
+    def own_method(self) -> tuple[MetaLearner, float] | None:
+        """The gradient-based method that the run trained and kept, and the learned scale; None for prototypes."""
         ...
 
 
@@ -89,6 +94,11 @@ class RunWeights:
         """See `Weights`."""
         return self._checkpoint.statistics if alpha is None else None
 
+    def own_method(self) -> tuple[MetaLearner, float] | None:
+        """See `Weights`."""
+        method = self._checkpoint.own_method
+        return None if method is None else (method, self._checkpoint.scale)
+
 
 class UntouchedWeights:
     """Of the backbone; see `Weights`."""
@@ -116,6 +126,10 @@ class UntouchedWeights:
     def statistics(self, alpha: float | None) -> Statistics | None:
         """See `Weights`."""
         return shipped_statistics(self._backbone)
+
+    def own_method(self) -> tuple[MetaLearner, float] | None:
+        """See `Weights`."""
+        return None
 
 
 def of_run(run: PlannedRun) -> Weights:
