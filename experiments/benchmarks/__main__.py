@@ -18,6 +18,7 @@ NAMES = (
     "startup",
     "indexing",
     "sampling",
+    "tasksets",
     "features",
     "encoder",
     "lite",

@@ -106,7 +106,7 @@ def plain_answers(checkpoint: Checkpoint, table: ImageTable, episode: Episode, r
     "method",
     [
         "anil",
-        "meta-sgd",
+        pytest.param("meta-sgd", marks=pytest.mark.slow),
         pytest.param("maml", marks=pytest.mark.slow),
         pytest.param("protomaml", marks=pytest.mark.slow),
     ],

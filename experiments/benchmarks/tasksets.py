@@ -1,0 +1,78 @@
+"""learn2learn's task sets: made by itself, which opens every picture to learn its class, and by `to_taskset`, which opens none."""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torchvision as tv
+from PIL import Image
+
+from episodes import EpisodeSampler, read_class_folders
+from episodes.interop import import_learn2learn, to_taskset
+from experiments.benchmarks.measure import Row, in_turn, quotients
+
+CLASSES = 100
+
+
+def run(scratch: Path, quick: bool) -> list[Row]:
+    """40,000 pictures of 32 x 32 in 100 classes; tasks of 5 ways, 5 shots and 15 queries, with their pictures and without."""
+    count = 4_000 if quick else 40_000
+    root = _pictures(scratch / f"pictures-{count}", count)
+    made: dict[str, Any] = {}
+
+    def ours() -> None:
+        sampler = EpisodeSampler(read_class_folders(root), ways=5, shots=5, queries=15, episodes=10_000)
+        made["ours"] = to_taskset(sampler, tv.transforms.ToTensor())
+
+    def theirs() -> None:
+        data = import_learn2learn().data
+        dataset = data.MetaDataset(tv.datasets.ImageFolder(str(root), tv.transforms.ToTensor()))
+        steps = [data.transforms.FusedNWaysKShots(dataset, n=5, k=20), data.transforms.LoadData(dataset)]
+        steps += [data.transforms.RemapLabels(dataset), data.transforms.ConsecutiveLabels(dataset)]
+        made["theirs"] = data.Taskset(dataset, steps, num_tasks=10_000)
+
+    making = in_turn({"ours": ours, "theirs": theirs}, 1 if quick else 2)
+    tasks = 10 if quick else 50
+
+    def load(side: str) -> None:
+        made[side].sampled_descriptions.clear()
+        for number in range(tasks):
+            assert len(made[side][number][0]) == 100
+
+    def describe(side: str) -> None:
+        made[side].sampled_descriptions.clear()
+        for _ in range(20 * tasks):
+            made[side].sample_task_description()
+
+    random.seed(0)
+    loading = in_turn({side: partial(load, side) for side in made}, 3)
+    describing = in_turn({side: partial(describe, side) for side in made}, 3)
+    return [
+        Row(f"a learn2learn task set of {count:,} pictures", making["ours"], making["theirs"], "s",
+            "learn2learn MetaDataset and Taskset", quotients(making["theirs"], making["ours"]),
+            note="ours lists the folders; learn2learn decodes every picture"),
+        _rate("a task of 100 pictures, loaded", loading, tasks, "both decode the same files"),
+        _rate("a task's description alone", describing, 20 * tasks, "ours is kept to be given again; one object a picture on both sides"),
+    ]  # fmt: skip
+
+
+def _rate(name: str, seconds: dict[str, list[float]], count: int, note: str) -> Row:
+    rates = {side: [count / value for value in values] for side, values in seconds.items()}
+    return Row(
+        name, rates["ours"], rates["theirs"], "tasks/s", "learn2learn", quotients(seconds["theirs"], seconds["ours"]), note=note
+    )  # fmt: skip
+
+
+def _pictures(root: Path, count: int) -> Path:
+    generator = np.random.default_rng(0)
+    if not root.exists():
+        for number in range(count):
+            folder = root / f"class{number % CLASSES:03d}"
+            folder.mkdir(parents=True, exist_ok=True)
+            pixels = generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).resize((32, 32)).save(folder / f"{number:05d}.jpg")
+    return root
