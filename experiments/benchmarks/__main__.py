@@ -16,6 +16,7 @@ from experiments.benchmarks.report import markdown, write
 
 NAMES = (
     "startup",
+    "processes",
     "indexing",
     "sampling",
     "tasksets",
