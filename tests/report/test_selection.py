@@ -55,22 +55,24 @@ def test_every_task_gets_its_share(prediction: Prediction) -> None:
     assert select(many, tasks, Thumbnails(many.table.items, 0)).answers == ()
 
 
-def test_the_surest_mistakes_and_the_least_sure_answers_get_room_first(prediction: Prediction) -> None:
-    class Three(Thumbnails):
-        """Room for three pictures."""
+@pytest.mark.parametrize(("truth", "ascending"), [(1, False), (UNKNOWN, True)])
+def test_the_surest_mistakes_and_the_least_sure_answers_get_room_first(
+    prediction: Prediction, truth: int, ascending: bool
+) -> None:
+    class Ten(Thumbnails):
+        """Room for ten pictures."""
 
         def add(self, row: int) -> None:
-            if len(self.made) == 3:
+            if len(self.made) == 10:
                 raise BudgetSpent
             super().add(row)
 
-    frame = prediction.frame
-    wrong = frame[frame.label != frame.truth].sort_values("confidence", ascending=False, kind="stable")
-    chosen = select(prediction, [], Three(prediction.table.items, 10**9))
-    assert sorted(wrong.index[:3]) == list(chosen.answers)
-    right = dataclasses.replace(prediction.results, truth=np.full(len(frame), UNKNOWN))
-    chosen = select(dataclasses.replace(prediction, results=right), [], Three(prediction.table.items, 10**9))
-    assert sorted(frame.sort_values("confidence", kind="stable").index[:3]) == list(chosen.answers)
+    # All are of one class and named as another: that a class has had its share must not keep them out.
+    n = len(prediction.frame)
+    results = dataclasses.replace(prediction.results, predicted=np.zeros(n, np.int64), truth=np.full(n, truth))
+    chosen = select(dataclasses.replace(prediction, results=results), [], Ten(prediction.table.items, 10**9))
+    first = prediction.frame.sort_values("confidence", ascending=ascending, kind="stable").index[:10]
+    assert sorted(first) == list(chosen.answers)
 
 
 def test_support_that_the_others_misname_is_never_among_those_left_out(prediction: Prediction) -> None:
