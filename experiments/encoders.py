@@ -169,32 +169,37 @@ BARS: Mapping[str, tuple[float, float, tuple[int, ...]]] = {
 
 
 def report(frame: pd.DataFrame) -> str:
-    """Markdown: differences of every row on every set, its accuracies, and the bars."""
-    parts = []
-    for (shots, queries), setting in frame.groupby(["shots", "queries"], sort=False):
-        title = f"{shots} shot{'s' if shots > 1 else ''}, {queries} queries"
-        parts += [f"### {title}", "", *_table(setting), ""]
-    return "\n".join([*parts, "### Bars", "", *bars(frame), ""])
+    """Markdown: a table for each kind of queries, cells for all shots, and the bars."""
+    shots = " / ".join(str(value) for value in frame["shots"].unique())
+    parts = [
+        f"Accuracy in % at {shots} shots of the rows with one view of one encoder; of the others the points gained over the "
+        "prototype on one view of the same encoder, or over the better of several. \\* transductive.",
+        "",
+    ]
+    for queries, setting in frame.groupby("queries", sort=False):
+        parts += [f"**Queries {queries}**", "", *_table(setting), ""]
+    return "\n".join([*parts, "**Bars**", "", *bars(frame), ""])
 
 
 def _table(setting: pd.DataFrame) -> list[str]:
-    """Accuracy and difference of each kind (rows) on each folder (columns)."""
+    """Each kind (rows) on each folder (columns), all shots in one cell; the mean of the folders, and the widest 95 % interval."""
     folders = list(setting["folder"].unique())
-    lines = [_line(["", *(folder.replace("_", " ") for folder in folders), "mean difference"])]
-    lines.append(_line(["---"] * (len(folders) + 2)))
+    names = [folder.replace("pacs/", "").replace("_", " ").replace("/", " ") for folder in folders]
+    lines = [_line(["", *names, "mean", "±"]), _line(["---"] * (len(folders) + 3))]
     for name in setting["name"].unique():
-        rows = setting[setting["name"] == name].set_index("folder")
+        rows = setting[setting["name"] == name]
         base = rows["group"].iloc[0] == "one view"
-        cells = [_cell(rows.loc[folder], base) for folder in folders]
         label = f"{name} \\*" if any(name.endswith(f", {each}") for each in TRANSDUCTIVE) else str(name)
-        mean = "" if base else f"{100 * rows['difference'].mean():+.1f}"
-        lines.append(_line([label, *cells, mean]))
+        cells = [_cell(rows[rows["folder"] == folder], base) for folder in folders]
+        mean = _cell(rows.groupby("shots", sort=False)[["accuracy", "difference"]].mean(), base)
+        widest = rows["ci95" if base else "difference_ci95"].max()
+        lines.append(_line([label, *cells, mean, f"{100 * widest:.1f}"]))
     return lines
 
 
-def _cell(row: pd.Series[float], base: bool) -> str:
-    text = f"{100 * row['accuracy']:.1f}"
-    return text if base else f"{text} ({100 * row['difference']:+.1f} ± {100 * row['difference_ci95']:.1f})"
+def _cell(rows: pd.DataFrame, base: bool) -> str:
+    values = rows["accuracy"] if base else rows["difference"]
+    return " / ".join(f"{100 * value:.1f}" if base else f"{100 * value:+.1f}" for value in values)
 
 
 def bars(frame: pd.DataFrame) -> list[str]:
@@ -206,7 +211,7 @@ def bars(frame: pd.DataFrame) -> list[str]:
             continue
         least, worst_allowed, _ = BARS[group]
         if group == "learned":  # the mean is to be above alpha-tim's
-            rival = frame[(frame["group"] == "alpha-tim") & (frame["shots"] == shots) & (frame["queries"] == queries)]
+            rival = frame[(frame["shots"] == shots) & (frame["queries"] == queries)]
             rival = rival[rival["name"] == str(name).replace("learned", "alpha-tim")]
             least = 100 * float(rival["difference"].mean()) if len(rival) else 0.0
         mean, worst = 100 * rows["difference"].mean(), rows.loc[rows["difference"].idxmin()]
