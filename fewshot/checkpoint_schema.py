@@ -21,14 +21,18 @@ class Selected:
     Attributes:
         epoch: The best one; 0 for none.
         alpha: Share of the tuned weights; 0 is the untouched encoder.
-        difference: Validation accuracy gained, as a share.
-        difference_ci95: Half-width of its 95 % interval.
+        difference: Validation accuracy gained, as a share, on classes that chose nothing.
+        difference_ci95: Half-width of its 95 % interval over such classes; None where they are too few.
+        about: What that is about; older versions did not say.
+        classes: How many classes decided.
     """
 
     epoch: Annotated[int, Within(0)]
     alpha: Annotated[float, Within(0, 1)]
     difference: float
-    difference_ci95: float
+    difference_ci95: float | None
+    about: str = ""
+    classes: Annotated[int, Within(0)] = 0
 
 
 @dataclass(frozen=True)

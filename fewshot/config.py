@@ -27,7 +27,7 @@ class TrainConfig(ComputeOptions):
     train_data: Path
     """Training pictures, one folder a class: train_data/<class>/<picture>."""
     val_data: Path | None = None
-    """Validation pictures of other classes; without it, a tenth of the training classes is held out."""
+    """Validation pictures of other classes; without it, a third of the training classes is held out, at most 20 or a tenth."""
     test_data: tuple[Path, ...] = ()
     """Folders that the result will be measured on (class folders or tasks): only checked for classes and pictures that training shares."""
     output: Path | None = None

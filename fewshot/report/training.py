@@ -97,7 +97,13 @@ def verdict(rows: Sequence[Row]) -> str:
         epochs = sum(row.kind == "epoch" for row in rows)
         return f"not finished: {epochs} {'epoch' if epochs == 1 else 'epochs'} so far"
     last = decided[-1]
-    gain = f"{100 * last['difference']:+.1f} ± {100 * last['difference_ci95']:.1f} points on validation, paired"
+    width = last["difference_ci95"]
+    sure = (
+        f" ± {100 * width:.1f} points over validation classes"
+        if width == width
+        else " points; too few classes to be sure"
+    )
+    gain = f"{100 * last['difference']:+.1f}{sure}"
     if last["alpha"] == 0:
         return f"kept the untouched encoder: tuning is not surely better ({gain})"
     return f"kept the tuned encoder of epoch {last['epoch']:.0f}, mix {last['alpha']:.2f} ({gain})"

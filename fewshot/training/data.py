@@ -14,11 +14,11 @@ from episodes import ImageTable, read_class_folders, read_task_directory
 from episodes.errors import DataError, UsageError
 from episodes.files import display_name
 from episodes.ranges import upper
-from fewshot.config import TrainConfig, plan_episodes
+from fewshot.config import TrainConfig
 from fewshot.console import Console
 from fewshot.encoders.leakage import pretraining_warning
 from fewshot.images.decoding import UnreadableImage, decode, read_bytes
-from fewshot.training.validation import Split, split_validation
+from fewshot.training.held_out import Split, split_of, split_validation
 
 _Part = tuple[Path, ImageTable]
 
@@ -60,15 +60,14 @@ def read_split(config: TrainConfig, console: Console) -> Split:
     train = _read(config, config.train_data, console)
     parts = [(config.train_data, train)]
     if config.val_data is None:
-        per_class = upper(config.shot_range) + config.queries
-        planned = plan_episodes(config, len(train), int((train.counts >= per_class).sum()))
-        split = split_validation(
-            train, config.seed, max(upper(planned.ways), config.val_ways), config.val_shots or upper(config.shot_range)
-        )
+        asked = config.val_ways if config.val_ways != TrainConfig.val_ways else 0
+        leave = 2 if config.way_range is None else upper(config.way_range)
+        shots = config.val_shots or upper(config.shot_range)
+        split = split_validation(train, config.seed, shots, at_least=asked, leave=leave)
     else:
         validation = _read(config, config.val_data, console)
         parts.append((config.val_data, validation))
-        split = Split(train, validation, f"validation on {len(validation.class_names)} classes of {config.val_data}")
+        split = split_of(train, validation, config.val_data)
     apart = [*parts, *((folder, _read_measured(folder, config)) for folder in config.test_data)]
     for number, part in enumerate(parts, start=1):
         _guard(part, apart[number:], config, console)

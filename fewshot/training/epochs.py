@@ -123,7 +123,9 @@ def _end_epoch(run: Run, state: run_state.RunState, means: Tensor, seconds: floa
     state.epoch += 1
     if run.main and run.metrics is not None:
         results = run.validation.measure(_embed_validation(run, state.epoch - 1))
-        if results.mean > state.best_accuracy:
+        if (
+            not run.validation.choosing or results.mean > state.best_accuracy
+        ):  # too few classes choose nothing: the last
             state.best_epoch, state.best_accuracy = state.epoch, results.mean
             state.best, state.best_head = run_state.tuned_weights(run.model), run_state.head_weights(run.model)
         state.seconds += seconds

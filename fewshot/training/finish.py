@@ -13,7 +13,7 @@ from fewshot.embedding.cache import EmbeddingCache
 from fewshot.embedding.embed import Embeddings
 from fewshot.training import state as run_state
 from fewshot.training.run import Run
-from fewshot.training.selection import Selection, select, set_weights
+from fewshot.training.selection import Selection, select, set_weights, verdict
 
 
 def finish(run: Run, state: run_state.RunState, untouched: Embeddings | None) -> Selection | None:
@@ -54,12 +54,15 @@ def _select(run: Run, state: run_state.RunState, untouched: Embeddings) -> Selec
     for alpha, results in selection.swept.items():
         run.add_row("wise-ft", epoch=state.best_epoch, alpha=alpha, val=(results.mean, results.ci95))
         run.console.line(f"  mix {alpha:.2f} of the tuned weights: validation {percent(results.mean, results.ci95)}")
-    d = selection.difference
-    run.add_row("decision", epoch=state.best_epoch, alpha=selection.alpha, difference=d.mean, difference_ci95=d.ci95)
-    verdict = f"kept the tuned encoder of epoch {state.best_epoch} (mix {selection.alpha:.2f})"
-    if selection.alpha == 0:
-        verdict = "kept the untouched encoder: tuning is not surely better on validation"
-    run.console.line(f"{verdict}; paired difference on fresh episodes {100 * d.mean:+.2f} ± {100 * d.ci95:.2f} points")
+    run.add_row(
+        "decision",
+        epoch=state.best_epoch,
+        alpha=selection.alpha,
+        difference=selection.difference.mean,
+        difference_ci95=selection.half_width,
+    )
+    asked = run.config.mix is not None
+    run.console.line(verdict(selection, state.best_epoch, run.split.about, run.validation.deciding, asked=asked))
     return selection
 
 

@@ -22,7 +22,7 @@ from fewshot.training.selection import Selection, set_weights
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The result of a finished run. Accuracies lie in [0, 1] and are those of validation episodes.
+    """The result of a finished run. Accuracies lie in [0, 1] and are those of validation classes that chose nothing.
 
     Attributes:
         path: its folder.
@@ -31,7 +31,7 @@ class TrainResult:
         ci95: half the width of its 95 % interval.
         alpha: the share of the tuned weights in the kept ones; 0 keeps the untouched encoder.
         best_epoch: the epoch whose weights were mixed.
-        difference: kept less untouched, on the same fresh episodes.
+        difference: the best mix less untouched, on the same episodes; `ci95_new_classes` is what it had to exceed.
         unreadable: path -> problem, of the pictures that were passed over.
     """
 
@@ -115,14 +115,11 @@ def _measure_untouched(run: Run, state: run_state.RunState) -> Embeddings | None
 def _result(run: Run, state: run_state.RunState, selection: Selection | None) -> TrainResult:
     selection = run.fabric.broadcast(selection)
     assert selection is not None
-    untouched = run.fabric.broadcast(state.rows[0]["val_accuracy"] if state.rows else None)
-    kept = selection.swept[selection.alpha] if selection.alpha else None
-    mean, ci95 = (kept.mean, kept.ci95) if kept else (untouched, float("nan"))
     return TrainResult(
         run.folder,
-        untouched,
-        mean,
-        ci95,
+        selection.untouched.mean,
+        selection.kept.mean,
+        selection.kept.ci95,
         selection.alpha,
         run.fabric.broadcast(state.best_epoch),
         selection.difference,

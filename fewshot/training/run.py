@@ -25,6 +25,7 @@ from fewshot.training import state as run_state
 from fewshot.training.data import default_workers, read_split, refuse_beyond_memory
 from fewshot.training.disk_space import bytes_of_run, require_room
 from fewshot.training.fabric import make_fabric
+from fewshot.training.held_out import Split
 from fewshot.training.hidden_state_cache import HiddenStateCache
 from fewshot.training.metrics import Metrics, Row
 from fewshot.training.model import EpisodicModel
@@ -32,7 +33,7 @@ from fewshot.training.optimiser import Schedule, build_optimiser
 from fewshot.training.run_folder import check_same_data, output_folder
 from fewshot.training.selection import Selection, set_weights
 from fewshot.training.tuned_part import mark_tuned, to_train
-from fewshot.training.validation import Split, Validation
+from fewshot.training.validation import Validation
 from fewshot.version import __version__
 
 # In config.json: behind how many blocks training's hidden states come; null without a cache.
@@ -174,7 +175,9 @@ class Run:
                 "epoch": best_epoch,
                 "alpha": selection.alpha,
                 "difference": selection.difference.mean,
-                "difference_ci95": selection.difference.ci95,
+                "difference_ci95": selection.half_width,
+                "about": self.split.about,
+                "classes": self.validation.deciding,
             }
         return {
             "fewshot": __version__,

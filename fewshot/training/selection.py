@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from episodes import PairedDifference, Results, paired_difference
+from episodes.wording import counted
 from fewshot.embedding.embed import Embeddings
 from fewshot.encoders.base import VisionEncoder
-from fewshot.training.validation import Validation
+from fewshot.training.held_out import NEW_CLASSES
+from fewshot.training.validation import Purpose, Validation
 
 ALPHAS = (0.25, 0.5, 0.75, 1.0)
+UNCHOSEN_ALPHA = 0.5  # where classes are too few to choose: Wortsman et al.'s advice without data
 
 
 def interpolate(original: dict[str, Tensor], tuned: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
@@ -37,16 +41,39 @@ class Selection:
 
     Attributes:
         alpha: of the best mix; 0 where the untouched encoder is kept.
-        swept: alpha -> validation results.
-        difference: best mix minus untouched, on episodes that the choice did not see.
+        swept: alpha -> results on the classes that choose.
+        best_alpha: the mix that was decided on.
+        untouched, tuned: results of both on the classes that decide, which chose nothing.
         embeddings: the validation embeddings under the kept weights.
     """
 
     alpha: float
     swept: dict[float, Results]
     best_alpha: float
-    difference: PairedDifference
+    untouched: Results
+    tuned: Results
     embeddings: Embeddings
+
+    @property
+    def difference(self) -> PairedDifference:
+        """Best mix minus untouched, on the classes that decide."""
+        return paired_difference(self.tuned, self.untouched)
+
+    @property
+    def half_width(self) -> float | None:
+        """Of the difference's 95 % interval over such classes; None where they are too few to tell."""
+        width = self.difference.ci95_new_classes
+        return None if math.isnan(width) else width
+
+    @property
+    def kept(self) -> Results:
+        """Results of what was kept, on the classes that decide."""
+        return self.tuned if self.alpha else self.untouched
+
+
+def surely_better(difference: PairedDifference) -> bool:
+    """Whether the 95 % interval over classes lies above 0; no where classes are too few for one."""
+    return difference.mean - difference.ci95_new_classes > 0
 
 
 def select(
@@ -57,10 +84,11 @@ def select(
     untouched: Embeddings,
     mix: float | None = None,
 ) -> Selection:
-    """Sweep WiSE-FT's alpha on the validation episodes, then decide on fresh ones against the untouched encoder.
+    """Sweep WiSE-FT's alpha on the classes that choose, then decide on the others against the untouched encoder.
 
-    Leaves `encoder` with the weights that are kept. The tuned side is kept only where the lower bound of the 95 % interval of
-    the paired difference is above 0: fine-tuning must not leave anyone worse off. `mix` keeps that mix whatever comes out.
+    Leaves `encoder` with the weights that are kept. The tuned side is kept only where it is surely better on classes that chose
+    nothing: fine-tuning must not leave anyone worse off. Where no classes choose, half of the tuning is decided on. `mix` keeps that
+    mix whatever comes out.
     """
     swept: dict[float, Results] = {}
     embedded: dict[float, Embeddings] = {}
@@ -69,10 +97,36 @@ def select(
         set_weights(encoder, interpolate(original, tuned, alpha))
         embedded[alpha] = validation.embed(encoder)
         swept[alpha] = validation.measure(embedded[alpha])
-    best = max(alphas, key=lambda alpha: swept[alpha].mean)
-    difference = paired_difference(
-        validation.measure(embedded[best], purpose=1).accuracy, validation.measure(untouched, purpose=1).accuracy
-    )
-    keep = mix is not None or difference.mean - difference.ci95 > 0
+    chosen = max(alphas, key=lambda alpha: swept[alpha].mean)
+    best = chosen if validation.choosing or mix is not None else UNCHOSEN_ALPHA
+    before, after = (validation.measure(each, Purpose.DECIDE) for each in (untouched, embedded[best]))
+    keep = mix is not None or surely_better(paired_difference(after, before))
     set_weights(encoder, interpolate(original, tuned, best) if keep else original)
-    return Selection(best if keep else 0.0, swept, best, difference, embedded[best] if keep else untouched)
+    return Selection(best if keep else 0.0, swept, best, before, after, embedded[best] if keep else untouched)
+
+
+def verdict(selection: Selection, epoch: int, about: str, classes: int, *, asked: bool = False) -> str:
+    """What was kept and why, in a sentence.
+
+    Args:
+        selection: the outcome.
+        epoch: whose weights were mixed.
+        about: what validation can say something of.
+        classes: how many classes decided.
+        asked: the mix was asked for and kept whatever came out.
+    """
+    kept = f"kept the tuned encoder of epoch {epoch} (mix {selection.alpha:.2f})"
+    gain, width = 100 * selection.difference.mean, selection.half_width
+    untested = "; it was not tested on new classes" if about != NEW_CLASSES else ""
+    if asked:
+        sure = "" if width is None else f" ± {100 * width:.2f}"
+        return f"{kept}, as asked: {gain:+.2f}{sure} points over {counted(classes, 'validation class', 'validation classes')}{untested}"
+    if width is None:
+        return (
+            f"kept the untouched encoder: {counted(classes, 'validation class', 'validation classes')} cannot tell whether tuning helps on "
+            f"{about} (three can); {gain:+.2f} points on these{untested}"
+        )
+    measured = f"{gain:+.2f} ± {100 * width:.2f} points over {classes} validation classes that chose nothing{untested}"
+    if selection.alpha:
+        return f"{kept}: surely better on {about}, {measured}"
+    return f"kept the untouched encoder: tuning is not surely better on {about}, {measured}"

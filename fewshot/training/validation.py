@@ -1,9 +1,13 @@
-"""Few-shot accuracy on fixed episodes of held-out classes: what training is steered by."""
+"""Few-shot accuracy on fixed episodes of held-out classes: what training is steered by.
+
+Some of the classes choose epoch and mix, the others decide whether tuning is kept: classes that chose what does best on them would say
+too much for it. Where they are too few for both, all of them decide, and nothing is chosen.
+"""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+import dataclasses
+from enum import IntEnum
 
 import numpy as np
 
@@ -20,62 +24,26 @@ from fewshot.embedding.cache import EmbeddingCache
 from fewshot.embedding.embed import Embeddings, embed_images
 from fewshot.embedding.hidden_states import HiddenStates
 from fewshot.encoders.base import VisionEncoder
+from fewshot.training.held_out import keyed_order
 from fewshot.training.model import EpisodicModel
 
 MOST_PICTURES = 4000  # of the validation folder: more would cost an epoch's time and move no decision
 
 
-def _keyed_order(n: int, *keys: int | str) -> list[int]:
-    return sorted(range(n), key=lambda i: random_bits(*keys, i))
+class Purpose(IntEnum):
+    """What episodes are for; the number is part of their seed."""
+
+    CHOOSE = 0
+    DECIDE = 1
 
 
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Training and validation tables, and a sentence for the user on how they came about."""
+def divide(classes: int, ways: int) -> int:
+    """How many of so many validation classes choose epoch and mix; 0 where they are too few: then none is chosen.
 
-    train: ImageTable
-    validation: ImageTable
-    note: str
-
-
-def split_validation(table: ImageTable, seed: int, at_least: int, shots: int = 1) -> Split:
-    """Hold out a seeded tenth of the classes, at least `at_least`; of few classes, a fifth of each class's pictures instead.
-
-    Args:
-        table: the training folder.
-        seed: of the choice.
-        at_least: ways of the training or validation episodes, whichever is more.
-        shots: support pictures a class in validation.
-
-    Raises:
-        DataError: there is nothing to hold out.
+    A third, and enough for an episode; the deciding rest is larger by two at least, since it carries the interval.
     """
-    classes = len(table.class_names)
-    held = max(math.ceil(classes / 10), at_least)
-    if classes >= 2 * held:
-        order = _keyed_order(classes, seed, "validation classes")
-        chosen, rest = sorted(order[:held]), sorted(order[held:])
-        note = f"{held} of {classes} classes held out for validation (give --val_data to choose them yourself)"
-        return Split(table.select_classes(rest), table.select_classes(chosen), note)
-    rows_train: list[int] = []
-    rows_held: list[int] = []
-    for label in range(classes):
-        rows = table.rows_of(label)
-        order = _keyed_order(len(rows), seed, "validation pictures", label)
-        n_held = max(
-            len(rows) // 5, min(shots + 1, len(rows) // 2)
-        )  # a query beside the support, and half to learn from
-        rows_held += [int(rows[i]) for i in sorted(order[:n_held])]
-        rows_train += [int(rows[i]) for i in sorted(order[n_held:])]
-    if not rows_held:
-        raise DataError(
-            f"{classes} classes are too few to hold some out for validation, and their pictures too: give --val_data"
-        )
-    note = (
-        f"{classes} classes are too few to hold {held} of them out: a fifth of each class's pictures is held out instead, so validation "
-        "measures known classes (give --val_data for unseen ones)"
-    )
-    return Split(table.select_rows(rows_train), table.select_rows(rows_held), note)
+    choosing = max(ways, classes // 3)
+    return choosing if classes >= 2 * choosing + 2 else 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +59,8 @@ class Validation:
     Attributes:
         table: the pictures.
         shots, ways, queries: of the episodes.
+        choosing: how many classes choose epoch and mix; 0 where nothing is chosen.
+        deciding: how many classes decide.
         trunk: what the frozen blocks make of the pictures, so that a measurement costs the tail alone; None without one.
     """
 
@@ -121,7 +91,7 @@ class Validation:
         for label in range(len(table.class_names)):
             rows = table.rows_of(label)
             order = (
-                _keyed_order(len(rows), config.seed, "validation cap", label)[:per_class]
+                keyed_order(len(rows), config.seed, "validation cap", label)[:per_class]
                 if len(rows) > per_class
                 else range(len(rows))
             )
@@ -143,17 +113,26 @@ class Validation:
             )
         self.ways = min(config.val_ways, usable)
         self.queries = int(min(config.val_queries, counts[self.ways - 1] - self.shots))
+        enough = [int(label) for label in np.flatnonzero(self.table.counts >= self.shots + self.queries)]
+        order = [enough[i] for i in keyed_order(len(enough), config.seed, "deciding classes")]
+        self.choosing = divide(len(order), self.ways)
+        self.deciding = len(order) - self.choosing
+        self._classes = {
+            Purpose.CHOOSE: order[: self.choosing] or order,
+            Purpose.DECIDE: order[self.choosing :],
+        }
         self.hidden_states: HiddenStates | None = None
         self._config, self._workers, self._cache, self._model = config, workers, cache, model
 
-    def episodes(self, purpose: int = 0) -> EpisodeSampler:
-        """The episodes; another `purpose` gives others of the same kind."""
+    def episodes(self, purpose: Purpose = Purpose.CHOOSE) -> EpisodeSampler:
+        """The episodes, of the classes that serve the purpose; without any that choose, all serve both."""
+        own = np.isin(self.table.labels, self._classes[purpose])
         return EpisodeSampler(
-            self.table,
+            dataclasses.replace(self.table, labels=np.where(own, self.table.labels, -1)),
             ways=self.ways,
             shots=self.shots,
             queries=self.queries,
-            seed=random_bits(self._config.seed, "validation", purpose) >> 1,
+            seed=random_bits(self._config.seed, "validation", int(purpose)) >> 1,
             episodes=self._config.val_episodes,
         )
 
@@ -186,7 +165,7 @@ class Validation:
         )
         return ScoredEmbeddings(**vars(embeddings), score=score)
 
-    def measure(self, embeddings: Embeddings, purpose: int = 0) -> Results:
+    def measure(self, embeddings: Embeddings, purpose: Purpose = Purpose.CHOOSE) -> Results:
         """Accuracy over the fixed episodes: of the prototype classifier, or of the method that the embeddings came with."""
         own = embeddings.score if isinstance(embeddings, ScoredEmbeddings) else None
         return evaluate(self.episodes(purpose), own or FeatureScorer(embeddings, Prototype()))
