@@ -7,6 +7,7 @@ too much for it. Where they are too few for both, all of them decide, and nothin
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
