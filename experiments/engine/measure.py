@@ -34,7 +34,7 @@ from fewshot.embedding.embed import Embeddings, embed_images
 from fewshot.evaluation import EpisodeSet, read_episode_sets
 from fewshot.training.data import default_workers, read_split
 from fewshot.training.hidden_state_cache import HiddenStateCache
-from fewshot.training.validation import Validation
+from fewshot.training.validation import Purpose, Validation
 
 MEASURED, VALIDATION = "measured", "validation"
 
@@ -112,7 +112,7 @@ def _validation_set(config: TrainConfig) -> EvaluationSet:
     """The pictures that select within a run, in episodes that the choice of the mix did not see."""
     split = read_split(config, Console(quiet=True))
     validation = Validation(split.validation, config, 0, None)
-    episodes = validation.episodes(purpose=1)
+    episodes = validation.episodes(Purpose.DECIDE)
     table = validation.table
     group = EpisodeSet(episodes, validation.ways, validation.shots, validation.queries, config.seed)
     data = data_fingerprint(config.val_data or config.train_data)
