@@ -67,8 +67,12 @@ def measure(data: Path, backbone: str, classifiers: tuple[str, ...] = (), seed: 
 
 
 def settings_of(classifier: Classifier) -> dict[str, Any]:
-    """The settings that the measured classifier had; with others its calibration is another one."""
-    return {name: value for name, value in vars(classifier).items() if isinstance(value, (bool, int, float, str))}
+    """The settings that the measured classifier had; with others its calibration is another one.
+
+    Those of unequal shots are left out: it was measured with equal ones, of which they change nothing.
+    """
+    plain = {name: value for name, value in vars(classifier).items() if isinstance(value, (bool, int, float, str))}
+    return {name: value for name, value in plain.items() if not name.startswith("shots_")}
 
 
 def main() -> int:
