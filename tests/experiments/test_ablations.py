@@ -140,6 +140,7 @@ def test_a_failed_run_is_kept_and_does_not_stop_the_others(base: TrainConfig, te
     assert "UsageError" in (Path(failed["folder"]) / "error.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_as_an_undisturbed_one(
     base: TrainConfig, tests: TestPlan, tmp_path: Path
 ) -> None:
