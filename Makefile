@@ -2,6 +2,8 @@
 # make demo      draw pictures, train, predict, score (needs no download of weights or data)
 # make test      the test suite; make test-slow: the tests that take minutes or need FEWSHOT_DATA
 # make test-browser   the report and the app in Chromium (apt-get install chromium chromium-driver; else they skip)
+# make coverage  the suite with branch coverage of episodes and fewshot; fails below 90 %
+# make mutants   faults put in one by one: a sample of 400, about half an hour on two quiet cores
 # make lint      ruff and mypy; make format: let ruff rewrite the code
 # make docs      the site, API pages from the docstrings, into site/; fails on any warning
 # make benchmarks   measure against other libraries (minutes)
@@ -45,6 +47,12 @@ test-browser: install
 
 test-slow: install
 	$(PY) -m pytest -m 'slow or data'
+
+coverage: install
+	$(PY) -m pytest -q --cov --cov-report=term-missing:skip-covered
+
+mutants: install
+	$(PY) -m experiments.faults.mutants build/mutants
 
 lint: install
 	$(PY) -m ruff check .

@@ -137,3 +137,25 @@ def test_threshold_declines_ties_and_needs_enough_outsiders() -> None:
         reject_threshold(tied[:99], 0.01)
     with pytest.raises(ValueError, match="false-accept"):
         reject_threshold(tied, 0.0)
+
+
+def test_a_sure_and_wrong_table_gets_the_hottest_temperature_that_there_is() -> None:
+    """Worse than chance at any temperature: the end of the range. Better than chance only beyond 1/1000: within it."""
+    table = log_softmax(np.eye(4)[[0, 1, 2, 3]] * 5.0, axis=1)
+    assert fit_temperature(table, [1, 2, 3, 0]) == 1000
+    logits = np.array([[1000.0, 0.0]] * 1000)
+    labels = np.r_[np.zeros(700, dtype=int), np.ones(300, dtype=int)]
+    exact = 1000 / np.log(0.7 / 0.3)  # softmax([1000 / T, 0]) = 0.7, beyond the range
+    assert exact > 1000 and fit_temperature(log_softmax(logits, axis=1), labels) == 1000
+    within = fit_temperature(log_softmax(logits * 0.7, axis=1), labels)
+    assert within == pytest.approx(700 / np.log(0.7 / 0.3), rel=1e-6)
+
+
+def test_the_error_is_counted_in_as_many_bins_as_asked_for() -> None:
+    table, labels = _drawn(300, 4, 5, 2.0)
+    confidence, right = np.exp(table.max(1)), table.argmax(1) == labels
+    for bins in (2, 5, 15):
+        assert calibration_error(table, labels, bins=bins) == pytest.approx(
+            expected_calibration_error(confidence, right, bins)
+        )
+    assert calibration_error(table, labels, bins=2) != calibration_error(table, labels)

@@ -137,3 +137,18 @@ def test_text_prototypes_average_unit_sentences(batch: int) -> None:
         vectors = [encode([template.replace("{}", name)])[0] for template in templates]
         expected = torch.stack([v / v.norm() for v in vectors]).mean(0)
         torch.testing.assert_close(made[i], expected / expected.norm())
+
+
+def test_the_level_decides_whether_names_are_used(tasks: Callable) -> None:
+    t = tasks(20, 5, 5, 4)
+    plain = _ask(Prototype(), t, None)
+    never = _ask(TextBlend(significance=0.0), t, t.class_text)
+    torch.testing.assert_close(never, plain)
+    always = _ask(TextBlend(significance=2.0), t, t.class_text)
+    assert bool(((always - plain).abs().amax((1, 2)) > 1e-3).all())
+
+
+def test_missing_names_are_told_with_the_classifier(tasks: Callable) -> None:
+    for name, classifier in (("zero-shot", ZeroShot()), ("text-blend", TextBlend())):
+        with pytest.raises(UsageError, match=f"classifier '{name}' compares"):
+            _ask(classifier, tasks(1, 3, 1, 1), None)

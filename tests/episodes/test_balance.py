@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from episodes import EpisodeSampler, ImageTable
-from episodes.balance import unbalanced_counts
+from episodes import EpisodeSampler, ImageTable, UsageError
+from episodes.balance import check_balance, unbalanced_counts
 from episodes.counter_random import START, fold
 
 MakeTable = Callable[[Sequence[int]], ImageTable]
@@ -61,3 +61,10 @@ def test_shrinking_is_told(make_table: MakeTable) -> None:
     assert small.shrunk_queries(10, 20).asked == 750
     large = EpisodeSampler(make_table([90] * 5), shots=5, queries=15, episodes=100, query_balance=2.0)
     assert large.shrunk_queries().summary() == "" and large.shrunk_queries().given == 7500
+
+
+def test_the_most_queries_that_can_be_drawn() -> None:
+    """Sums of weights stay below 2**32, in units of 1/4096: (1 + queries) x 4096 for one way at concentration 1."""
+    check_balance(1.0, 1, 2**20 - 2)
+    with pytest.raises(UsageError, match="too many queries"):
+        check_balance(1.0, 1, 2**20 - 1)

@@ -1,6 +1,7 @@
 """evaluate and Results against plain loops."""
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -152,3 +153,29 @@ def test_paired_results_must_share_their_episodes(make_table: MakeTable) -> None
     assert same.episodes == 20 and same.mean == pytest.approx((a - b).mean())
     with pytest.raises(DataError, match="rows differ"):
         paired_difference(evaluate(first, row_scores), evaluate(second, row_scores))
+
+
+def test_what_a_score_says_of_padding_is_not_looked_at(make_table: MakeTable) -> None:
+    """The surest value in every column beyond an episode's classes: answers and confidences are those without."""
+    sampler = ragged(make_table)
+
+    def sure_of_padding(batch: EpisodeBatch) -> Scores:
+        padded = np.arange(batch.class_ids.shape[1]) >= batch.n_way[:, None, None]
+        return np.where(padded, 0.0, row_scores(batch))
+
+    expected, found = evaluate(sampler, row_scores), evaluate(sampler, sure_of_padding)
+    assert np.array_equal(found.predicted, expected.predicted) and np.array_equal(found.confidence, expected.confidence)
+
+
+def test_the_module_can_be_called_as_the_function_is(make_table: MakeTable) -> None:
+    asked: list[int] = []
+
+    def counting(batch: EpisodeBatch) -> Scores:
+        asked.append(len(batch.n_way))
+        return row_scores(batch)
+
+    sampler: Any = ragged(make_table)
+    module: Any = sys.modules["episodes.evaluate"]
+    found = module(sampler, counting, chunk=5)
+    assert np.array_equal(found.predicted, evaluate(sampler, row_scores).predicted)
+    assert asked == [5, 5, 5, 5, 3]

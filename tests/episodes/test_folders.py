@@ -140,3 +140,10 @@ def test_a_root_that_is_not_there(make_tree: MakeTree) -> None:
         read_class_folders(root / "b")
     with pytest.raises(DataError, match="is not a folder"):
         read_class_folders(root / "a" / "1.png")
+
+
+def test_a_missing_folder_is_told_with_what_belongs_there(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"there is no folder .*nowhere; expected class folders .*<root>/<class>/<image>"
+    ):
+        read_class_folders(tmp_path / "nowhere")

@@ -188,10 +188,10 @@ def test_truth_elsewhere_and_a_class_without_pictures(make_tree: MakeTree, tmp_p
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("task2,q9.png,c10\n", "", "no row for 1 query pictures: task2/q9.png"),
+        ("task2,q9.png,c10\n", "", "no row for 1 query picture: task2/q9.png"),
         ("q9.png,c10", "q9.png,zebra", "task2/q9.png has the label 'zebra', which is no class folder"),
-        ("q9.png,c10", "q9.png,c10\ntask2,q8.png,c2", "names 1 query pictures that are not there: task2/q8.png"),
-        ("task10,x.png,b", "task10,x.png,b\ntask7,x.png,b", "names 1 tasks that are not there: task7"),
+        ("q9.png,c10", "q9.png,c10\ntask2,q8.png,c2", "names 1 query picture that is not there: task2/q8.png"),
+        ("task10,x.png,b", "task10,x.png,b\ntask7,x.png,b", "names 1 task that is not there: task7"),
     ],
 )
 def test_truth_that_does_not_fit_is_refused(make_tree: MakeTree, old: str, new: str, message: str) -> None:
@@ -292,3 +292,25 @@ def test_score_equals_evaluate_to_the_last_digit(
     scored = score_predictions(tmp_path / "result.csv", root / "truth.csv")
     assert (scored.accuracy, scored.ci95) == (results.mean, results.ci95) and 0 < scored.accuracy < 1
     assert list(scored.per_task.values()) == results.accuracy.tolist()
+
+
+def test_written_truth_can_be_defused_and_a_vanished_picture_is_named(make_tree: MakeTree, tmp_path: Path) -> None:
+    root = make_tree(*(f"{name}/{number}.png" for name in ("=a", "b") for number in range(3)))
+    table = read_class_folders(root)
+    sampler = EpisodeSampler(table, ways=2, shots=1, queries=1, episodes=2)
+    write_task_directory(table, sampler, tmp_path / "tasks", defuse_formulas=True)
+    with (tmp_path / "tasks" / "truth.csv").open(newline="") as stream:
+        labels = [row["label"] for row in csv.DictReader(stream)]
+    assert sorted(labels) == ["'=a", "'=a", "b", "b"]
+    for path in root.rglob("*.png"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"cannot write the tasks: .*data/.*\.png: No such file"):
+        write_task_directory(table, sampler, tmp_path / "more")
+    assert not (tmp_path / "more").exists() and not list(tmp_path.glob(".more*"))
+
+
+def test_a_truth_without_one_of_the_tasks_is_refused(make_tree: MakeTree) -> None:
+    root = make_tree(*TASKS)
+    (root / "truth.csv").write_text("task,image,label\ntask2,q9.png,c2\ntask2,q10.png,c10\n")
+    with pytest.raises(DataError, match=r"x\.png"):
+        read_task_directory(root)
