@@ -11,6 +11,8 @@ import pytest
 
 from episodes.errors import UsageError
 from experiments.claims.base import Claim, Data, Row
+from experiments.claims.estimates import rows_of
+from experiments.claims.intervals import simulation
 from experiments.claims.page import section, sections_of
 from experiments.claims.runner import claims, measure_claims
 
@@ -75,3 +77,19 @@ def test_every_claim_of_the_package_can_be_told_apart() -> None:
     assert len({each.NAME for each in known.values()}) == len(known)
     for each in known.values():
         assert each.CLAIM.strip() and callable(each.measure) and "\n" not in each.NAME
+
+
+def test_the_simulation_of_intervals_tells_the_two_apart() -> None:
+    rows = {(row.what, row.on): row for row in simulation(12, sizes=(8,))}
+    new = rows["coverage, for new classes", "simulation, 24 benchmarks"]
+    pool = rows["coverage of new classes by the interval over episodes", "simulation, 24 benchmarks"]
+    assert new.measured > 75 and pool.measured < 50 and (new.low, new.high) == (92, 98)
+    assert not pool.has_bar
+
+
+def test_estimates_that_are_off_are_told() -> None:
+    good = [(0.01, True), (-0.01, True), (0.0, True), (0.0, False)]
+    bias, worst, coverage = rows_of([[(0.1, True)] * 3 + [(0.11, False)]] * 2 + [good] * 5, "x")
+    assert bias.measured == pytest.approx(100 * 2 * 0.1025 / 7) and bias.passed
+    assert "tin/novel" in worst.what and worst.measured == pytest.approx(10.25)
+    assert coverage.measured == 75 and not coverage.passed
