@@ -5,8 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
+from episodes.wording import counted
+
+if TYPE_CHECKING:
+    from episodes import Results
+
+FEW_PICTURES = 30  # of which the share of right answers is known to 18 points at best
 Advance = Callable[[int, int], None]
 
 
@@ -71,6 +77,18 @@ def duration(seconds: float) -> str:
 def interval(low: float, high: float) -> str:
     """0.471, 0.5533 -> "47.1 to 55.3 %"; a dash where it is not known."""
     return f"{100 * low:.1f} to {100 * high:.1f} %" if low == low else "-"
+
+
+def accuracy_text(results: Results) -> str:
+    """The accuracy with its interval, or in words where it is of so few pictures that episodes drawn from them say nothing new.
+
+    Args:
+        results: of validation episodes.
+    """
+    pictures = len(set(results.row.tolist()))
+    if pictures >= FEW_PICTURES:
+        return percent(results.mean, results.ci95)
+    return f"{percent(results.mean, float('nan'))} of only {counted(pictures, 'picture')}, too few for an interval"
 
 
 def percent(mean: float, ci95: float) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from episodes.counter_random import random_bits
 from episodes.errors import DataError
-from fewshot.console import duration, percent
+from fewshot.console import accuracy_text, duration
 from fewshot.embedding.embed import Embeddings
 from fewshot.training import state as run_state
 from fewshot.training.fabric import scaler_of
@@ -156,7 +156,7 @@ def _end_epoch(run: Run, state: run_state.RunState, means: Tensor, seconds: floa
         left = state.seconds / state.epoch * (run.config.epochs - state.epoch)
         run.console.line(
             f"epoch {state.epoch:>3}/{run.config.epochs}  proto {prototypical:.4f}  class {classes:.4f}  "
-            f"lr {rates['visual']:.1e} {rates['classifier']:.1e}  val {percent(results.mean, results.ci95)}  "
+            f"lr {rates['visual']:.1e} {rates['classifier']:.1e}  val {accuracy_text(results)}  "
             f"{rate:.0f} images/s  {duration(left)} left"
         )
         if run.on_epoch is not None:

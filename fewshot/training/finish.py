@@ -8,7 +8,7 @@ from fewshot import checkpoint
 from fewshot.classifiers.base import Statistics
 from fewshot.classifiers.calibrate import measure_confidence
 from fewshot.classifiers.statistics import select_rows, statistics_of, statistics_of_embeddings
-from fewshot.console import percent
+from fewshot.console import accuracy_text
 from fewshot.embedding.cache import EmbeddingCache
 from fewshot.embedding.embed import Embeddings
 from fewshot.training import state as run_state
@@ -53,7 +53,7 @@ def _select(run: Run, state: run_state.RunState, untouched: Embeddings) -> Selec
         selection = select(run.encoder, run.original, state.best, run.validation, untouched, run.config.mix)
     for alpha, results in selection.swept.items():
         run.add_row("wise-ft", epoch=state.best_epoch, alpha=alpha, val=(results.mean, results.ci95))
-        run.console.line(f"  mix {alpha:.2f} of the tuned weights: validation {percent(results.mean, results.ci95)}")
+        run.console.line(f"  mix {alpha:.2f} of the tuned weights: validation {accuracy_text(results)}")
     run.add_row(
         "decision",
         epoch=state.best_epoch,

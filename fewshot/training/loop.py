@@ -8,7 +8,7 @@ from pathlib import Path
 
 from episodes import PairedDifference
 from fewshot.config import TrainConfig
-from fewshot.console import Console, percent
+from fewshot.console import Console, accuracy_text
 from fewshot.distributed import leave_together
 from fewshot.embedding.embed import Embeddings
 from fewshot.training import state as run_state
@@ -106,7 +106,7 @@ def _measure_untouched(run: Run, state: run_state.RunState) -> Embeddings | None
         state.rows = run.metrics.rows
     v = run.validation
     run.console.line(
-        f"untouched {run.config.backbone}: validation {percent(results.mean, results.ci95)} "
+        f"untouched {run.config.backbone}: validation {accuracy_text(results)} "
         f"({v.ways}-way {v.shots}-shot, {run.config.val_episodes} episodes)"
     )
     return embeddings
