@@ -45,6 +45,11 @@ class EncoderFamily:
 
     pictures_only = "this encoder has no text side, it knows pictures only"
 
+    def __init_subclass__(cls) -> None:
+        """Whoever loads in another way than its base class reads files that the base class does not know."""
+        if "load" in vars(cls) and "weights_files" not in vars(cls):
+            cls.weights_files = EncoderFamily.weights_files  # type: ignore[method-assign]
+
     def load(self, backbone: str, download_root: str | Path | None = None) -> VisionEncoder:
         """Load an encoder in float32 and eval mode, everything frozen; nothing is ever downloaded here.
 
