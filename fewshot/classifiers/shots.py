@@ -5,6 +5,7 @@ T tasks, N ways.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from fewshot.classifiers import maths
@@ -23,7 +24,8 @@ def shots_weight(tasks: TaskBatch, exponent: float) -> Tensor:
     sums = maths.unit(tasks.support).mul(tasks.known.unsqueeze(-1)).transpose(1, 2).bmm(tasks.membership)  # (T, D, N)
     pairs = (shots * (shots - 1)).sum(1, keepdim=True)
     within = (sums.square().sum(1) - shots).sum(1, keepdim=True) / pairs.clamp_min(1)
-    within = within.clamp(1e-3, 1)
+    nothing = (sums == 0).all(1).all(1, keepdim=True)  # features of zero tell nothing: no class is at a disadvantage
+    within = torch.where(nothing, torch.ones_like(within), within.clamp(1e-3, 1))
     factor = ((within + (1 - within) / shots) / within) ** exponent
     return factor / factor.amax(1, keepdim=True)
 
