@@ -42,7 +42,7 @@ def test_more_validation_ways_than_classes(small_run: TrainConfig) -> None:
     refused(dataclasses.replace(small_run, val_ways=99), "val_ways is 99, but only 8 .* give at most 8", UsageError)
     refused(
         dataclasses.replace(small_run, val_ways=99, val_data=None),
-        "val_ways is 99, but only 12 .* at most 12",
+        "val_ways is 99, but only 10 .* at most 10",
         UsageError,
     )
 
