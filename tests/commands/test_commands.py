@@ -71,6 +71,7 @@ def test_the_main_job_end_to_end(
     assert table[-1]["accuracy"] == score["accuracy"] and table[-1]["ci95"] == score["ci95"]  # to the last digit
     assert set(table[0]) == {
         "classifier", "backbone", "checkpoint", "ways", "shots", "queries", "episodes", "seed", "accuracy", "ci95",
+            "new_classes_low", "new_classes_high",
     }  # fmt: skip
     assert (table[0]["ways"], table[0]["shots"], table[0]["queries"]) == (4, 2, 3)
 
