@@ -376,7 +376,9 @@ def test_broken_validation_pictures_do_not_stop_a_run(config: TrainConfig, tmp_p
         (broken / f"class{20 + i}" / "01.png").write_bytes(b"")
     result = train(dataclasses.replace(config, val_data=broken, epochs=1, val_queries=2))
     assert len(result.unreadable) == 8
-    measured = load_checkpoint(result.path).calibration["prototype"].parts[0].log_temperature(np.array([3]), np.array([1]))
+    measured = (
+        load_checkpoint(result.path).calibration["prototype"].parts[0].log_temperature(np.array([3]), np.array([1]))
+    )
     assert np.isfinite(measured).all()
 
 
