@@ -15,14 +15,13 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import tyro
 
 from episodes import paired_difference, read_class_folders
-from episodes.errors import DataError, UsageError
+from experiments.measuring import run_command, write_measured
 from fewshot.classifiers import CLASSIFIER_NAMES, TEXT, TRANSDUCTIVE, ImbalanceWarning, build_classifier
 from fewshot.classifiers.statistics import shipped_statistics, statistics_of_folder
 from fewshot.device import resolve_device
@@ -263,30 +262,16 @@ def run(arguments: Arguments) -> pd.DataFrame:
     Raises:
         DataError: a folder cannot be used.
     """
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for row in measure(arguments):
-        rows.append(asdict(row))
-        print(
-            f"{row.folder}, {row.shots} shots, {row.queries}: {row.classifier} {row.accuracy:.2%} ± {row.ci95:.2%}",
-            flush=True,
-        )
-    frame = pd.DataFrame(rows)
-    frame.to_csv(arguments.output / "classifiers.csv", index=False)
-    text = report(frame)
-    (arguments.output / "classifiers.md").write_text(text, encoding="utf-8")
-    print(text)
-    return frame
+    return write_measured(measure(arguments), arguments.output, "classifiers", _said, report)
+
+
+def _said(row: Row) -> str:
+    return f"{row.folder}, {row.shots} shots, {row.queries}: {row.classifier} {row.accuracy:.2%} ± {row.ci95:.2%}"
 
 
 def main() -> int:
     """Parse and run."""
-    try:
-        run(tyro.cli(Arguments, description=__doc__, use_underscores=True))
-    except (DataError, UsageError) as error:
-        print(f"classifiers: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    return 0
+    return run_command("classifiers", Arguments, run, __doc__)
 
 
 if __name__ == "__main__":

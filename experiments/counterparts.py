@@ -12,7 +12,7 @@ import math
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-import tyro
 
 from episodes import EpisodeSampler, evaluate, paired_difference, read_class_folders
-from episodes.errors import DataError, UsageError
+from episodes.errors import DataError
 from experiments.classifiers import SETS
+from experiments.measuring import run_command, write_measured
 from fewshot import Embeddings, FeatureScorer, build_classifier, embed_images, load_encoder
 from fewshot.classifiers import NEEDS_STATISTICS, ImbalanceWarning
 from fewshot.classifiers.statistics import shipped_statistics
@@ -231,32 +231,18 @@ def run(arguments: Arguments) -> pd.DataFrame:
     unknown = [name for name in arguments.sets if name not in SETS]
     if unknown:
         raise DataError(f"unknown image sets {', '.join(unknown)}; expected some of {', '.join(SETS)}")
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    rows = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ImbalanceWarning)
-        for row in measure(arguments):
-            rows.append(asdict(row))
-            print(
-                f"{row.folder}, {row.shots} shots: {row.ours} less {row.theirs} {row.difference:+.2%} ± {row.ci95:.2%}",
-                flush=True,
-            )
-    frame = pd.DataFrame(rows)
-    frame.to_csv(arguments.output / "counterparts.csv", index=False)
-    text = report(frame)
-    (arguments.output / "counterparts.md").write_text(text, encoding="utf-8")
-    print(text)
-    return frame
+        return write_measured(measure(arguments), arguments.output, "counterparts", _said, report)
+
+
+def _said(row: Row) -> str:
+    return f"{row.folder}, {row.shots} shots: {row.ours} less {row.theirs} {row.difference:+.2%} ± {row.ci95:.2%}"
 
 
 def main() -> int:
     """Parse and run."""
-    try:
-        run(tyro.cli(Arguments, description=__doc__, use_underscores=True))
-    except (DataError, UsageError) as error:
-        print(f"counterparts: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    return 0
+    return run_command("counterparts", Arguments, run, __doc__)
 
 
 if __name__ == "__main__":

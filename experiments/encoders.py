@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import tyro
 
 from episodes import Results, paired_difference, read_class_folders
-from episodes.errors import DataError, UsageError
 from experiments.classifiers import Arguments as OfClassifiers
 from experiments.classifiers import episode_sets
+from experiments.measuring import run_command, write_measured
 from fewshot.classifiers import TRANSDUCTIVE, build_classifier
 from fewshot.device import resolve_device
 from fewshot.embedding.cache import EmbeddingCache
@@ -233,27 +232,16 @@ def run(arguments: Arguments) -> pd.DataFrame:
     Raises:
         DataError: a folder cannot be used.
     """
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for row in measure(arguments):
-        rows.append(asdict(row))
-        print(f"{row.folder}, {row.shots} shots, {row.queries}: {row.name} {row.accuracy:.2%}", flush=True)
-    frame = pd.DataFrame(rows)
-    frame.to_csv(arguments.output / "encoders.csv", index=False)
-    text = report(frame)
-    (arguments.output / "encoders.md").write_text(text, encoding="utf-8")
-    print(text)
-    return frame
+    return write_measured(measure(arguments), arguments.output, "encoders", _said, report)
+
+
+def _said(row: Row) -> str:
+    return f"{row.folder}, {row.shots} shots, {row.queries}: {row.name} {row.accuracy:.2%}"
 
 
 def main() -> int:
     """Parse and run."""
-    try:
-        run(tyro.cli(Arguments, description=__doc__, use_underscores=True))
-    except (DataError, UsageError) as error:
-        print(f"encoders: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    return 0
+    return run_command("encoders", Arguments, run, __doc__)
 
 
 if __name__ == "__main__":
