@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import PIL
 import torch
 from safetensors.torch import load_file
 
@@ -37,6 +38,7 @@ def environment() -> dict[str, str]:
     """What bytes may depend on besides the code."""
     return {
         "torch": torch.__version__,
+        "pillow": PIL.__version__,
         "machine": platform.machine(),
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "threads": str(torch.get_num_threads()),
