@@ -22,6 +22,8 @@ from fewshot.images.augmentation import Augmentation
 from fewshot.training import TrainConfig, train
 from tests.conftest import write_pictures
 
+pytestmark = pytest.mark.slow  # the making of `tiny`, a minute that changes rarely
+
 SHAPE = Shape(image=64, patch=16, width=64, layers=2, embed=32, text_width=64, text_layers=1)
 
 

@@ -15,6 +15,8 @@ from experiments.pretrain import export
 from experiments.pretrain.vocabulary import PHOTO_PROMPTS, tokenise, used_tokens
 from experiments.pretrain_tiny_clip import Arguments, main, settings_of, train
 
+pytestmark = pytest.mark.slow  # the making of `tiny`, a minute that changes rarely
+
 
 def write_classes(root: Path, names: tuple[str, ...], each: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

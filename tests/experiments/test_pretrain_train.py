@@ -22,6 +22,8 @@ from experiments.pretrain.model import Shape, make_clip
 from experiments.pretrain.teacher import soft_labels
 from experiments.pretrain.train import Run, Settings
 
+pytestmark = pytest.mark.slow  # the making of `tiny`, a minute that changes rarely
+
 SETTINGS = Settings(
     epochs=2,
     batch_photos=12,
