@@ -12,6 +12,7 @@ from episodes.errors import UsageError
 from fewshot.commands.common import print_json
 from fewshot.commands.outputs import check_outputs
 from fewshot.config import TrainConfig
+from fewshot.options import own_fields_first
 from fewshot.registry import COMMANDS
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ __all__ = ["Options", "run"]
 _PAGES = (".html", ".png", ".svg", ".pdf")
 
 
+@own_fields_first
 @dataclass(frozen=True, kw_only=True)
 class Options(TrainConfig):
     """Fine-tune a backbone on class folders, episode by episode."""

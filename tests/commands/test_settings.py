@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
+import re
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -185,3 +187,15 @@ def test_a_settings_check_knows_every_kind_of_annotation() -> None:
         with pytest.raises(UsageError) as refused:
             check(Sample(**{**GOOD, name: value}))
         assert words in str(refused.value)
+
+
+@pytest.mark.parametrize("command", sorted(NEEDED))
+def test_help_begins_with_what_a_command_is_about(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    listed = re.findall(r"^\W? ?--(\w+)", capsys.readouterr().out, flags=re.MULTILINE)
+    options = importlib.import_module(f"fewshot.commands.{command.replace('-', '_')}").Options
+    inherited = {name for base in options.__mro__[1:] for name in inspect.get_annotations(base)}
+    own = [name not in inherited for name in listed]
+    assert any(own) and not all(own)
+    assert own == sorted(own, reverse=True), listed
