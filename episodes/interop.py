@@ -3,28 +3,34 @@
 torch and learn2learn are imported inside the functions that need them: the engine works without either.
 """
 
-import os
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from episodes.episode import Episode
 from episodes.errors import DataError, UsageError
+from episodes.folders import read_class_folders
 from episodes.from_learn2learn import from_meta_dataset, from_taskset
 from episodes.install_learn2learn import import_learn2learn
+from episodes.kept_pictures import MOST_BYTES, KeptPictures
+from episodes.sampled_tasks import sampled_taskset_class
 from episodes.sampler import EpisodeSampler
 from episodes.table import ImageTable
 
-__all__ = ["from_meta_dataset", "from_taskset", "import_learn2learn", "to_meta_dataset", "to_taskset"]
+__all__ = ["from_meta_dataset", "from_taskset", "import_learn2learn", "to_meta_dataset", "to_taskset", "to_tasksets"]
 
 TaskTransforms = Callable[[Any], Sequence[Callable[[Any], Any]]]
 """The data set -> task transforms over it, such as ``lambda dataset: [LoadData(dataset), RemapLabels(dataset)]``."""
 
 
 def to_meta_dataset(
-    table: ImageTable, transform: Callable[[Any], Any] | None = None, *, load: Callable[[Any], Any] | None = None
+    table: ImageTable,
+    transform: Callable[[Any], Any] | None = None,
+    *,
+    load: Callable[[Any], Any] | None = None,
+    keep: int = MOST_BYTES,
 ) -> Any:
     """A ``learn2learn.data.MetaDataset`` of the table's pictures, its bookkeeping filled from the table: no picture is opened.
 
@@ -34,6 +40,8 @@ def to_meta_dataset(
             float32 tensor in [0, 1].
         load: gives the picture of one item of the table; by default a path is opened as an upright RGB Pillow image. Of a
             (picture, label) pair, as another data set's ``__getitem__`` gives it, only the picture is taken.
+        keep: bytes of decoded pictures that stay in memory, before `transform`, so that tasks that show them again need not open
+            them again; 0 keeps none. What `load` gives is never kept.
 
     Returns:
         The data set.
@@ -47,7 +55,7 @@ def to_meta_dataset(
     if unknown:
         raise DataError(f"learn2learn knows every picture's class; of the table's {len(table)}, {unknown} have none")
     rows = {label: table.rows_of(label).tolist() for label in range(len(table.class_names))}
-    pictures = _classes()["PictureDataset"](table, transform, load or open_picture)
+    pictures = _picture_dataset_class()(table, transform, load, keep)
     return data.MetaDataset(pictures, labels_to_indices={label: found for label, found in rows.items() if found})
 
 
@@ -56,6 +64,7 @@ def to_taskset(
     transform: Callable[[Any], Any] | None = None,
     *,
     load: Callable[[Any], Any] | None = None,
+    keep: int = MOST_BYTES,
     task_transforms: TaskTransforms | None = None,
     num_tasks: int = -1,
 ) -> Any:
@@ -70,6 +79,7 @@ def to_taskset(
         source: what to make tasks from.
         transform: see `to_meta_dataset`.
         load: see `to_meta_dataset`.
+        keep: see `to_meta_dataset`.
         task_transforms: as learn2learn's, made for the data set; of a sampler they get the episode's description (and must load
             the data: ``LoadData(dataset)``) in place of loading and relabelling. More can be appended to the task set's own list.
         num_tasks: of a table; -1 is endless. A sampler has as many tasks as episodes.
@@ -86,48 +96,87 @@ def to_taskset(
             raise UsageError(
                 f"num_tasks is {num_tasks}: a sampler has as many tasks as episodes, {len(source)}; leave it out"
             )
-        dataset = to_meta_dataset(source.table, transform, load=load)
-        return _classes()["SampledTaskset"](source, dataset, task_transforms)
+        dataset = to_meta_dataset(source.table, transform, load=load, keep=keep)
+        return sampled_taskset_class()(source, dataset, task_transforms)
     if task_transforms is None:
         raise UsageError(
             "to_taskset of a table needs task_transforms, which draw the tasks (such as lambda dataset: "
             "[FusedNWaysKShots(dataset, n=5, k=10), LoadData(dataset), RemapLabels(dataset)]); or give an EpisodeSampler"
         )
-    dataset = to_meta_dataset(source, transform, load=load)
-    taskset = import_learn2learn().data.Taskset(dataset, list(task_transforms(dataset)), num_tasks=num_tasks)
-    return taskset
+    dataset = to_meta_dataset(source, transform, load=load, keep=keep)
+    return import_learn2learn().data.Taskset(dataset, list(task_transforms(dataset)), num_tasks=num_tasks)
 
 
-def open_picture(item: Any) -> Any:
-    """An upright RGB Pillow image of the file at a path.
+def to_tasksets(
+    train: ImageTable | str | Path,
+    validation: ImageTable | str | Path,
+    test: ImageTable | str | Path,
+    transform: Callable[[Any], Any] | None = None,
+    *,
+    train_ways: int = 5,
+    train_samples: int = 10,
+    test_ways: int = 5,
+    test_samples: int = 10,
+    num_tasks: int = 20_000,
+    seed: int = 0,
+) -> Any:
+    """What ``learn2learn.vision.benchmarks.get_tasksets`` gives, of class folders: its call and this one change places in a script.
+
+    Args:
+        train: class folders, or their table.
+        validation: likewise.
+        test: likewise.
+        transform: see `to_meta_dataset`.
+        train_ways: classes of a training task.
+        train_samples: pictures of each class, the first half of them support and the others queries.
+        test_ways: of validation and test tasks.
+        test_samples: of validation and test tasks.
+        num_tasks: in each task set.
+        seed: of the episodes.
+
+    Returns:
+        The named tuple (train, validation, test) of task sets, each that of a sampler; see `to_taskset`.
 
     Raises:
-        DataError: it cannot be read, or the item is no path.
+        UsageError: learn2learn is not installed, or a number out of range.
+        DataError: folders that cannot be read, or have not so many classes or pictures; see `EpisodeSampler`.
     """
-    from PIL import Image, ImageOps
-
-    if not isinstance(item, str | os.PathLike):
-        raise DataError(
-            f"{item!r}: is not a path; to_taskset and to_meta_dataset take load= for pictures that are not files"
+    if min(train_samples, test_samples) < 2:
+        raise UsageError(
+            f"a task needs a support and a query picture of each class: at least 2 samples; found train_samples {train_samples}, "
+            f"test_samples {test_samples}"
         )
-    try:
-        with Image.open(item) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{os.fspath(item)}: cannot be read as a picture ({error}). Mend it, or remove it") from error
+
+    def made(source: ImageTable | str | Path, ways: int, samples: int) -> Any:
+        table = source if isinstance(source, ImageTable) else read_class_folders(source)
+        sampler = EpisodeSampler(
+            table, ways=ways, shots=samples // 2, queries=samples - samples // 2, episodes=num_tasks, seed=seed
+        )
+        return to_taskset(sampler, transform)
+
+    tasksets = import_learn2learn().vision.benchmarks.BenchmarkTasksets
+    return tasksets(
+        made(train, train_ways, train_samples),
+        made(validation, test_ways, test_samples),
+        made(test, test_ways, test_samples),
+    )
 
 
 class _Pictures:
     """What a `PictureDataset` does: row -> (picture, class)."""
 
-    def __init__(self, table: ImageTable, transform: Callable[[Any], Any] | None, load: Callable[[Any], Any]) -> None:
+    def __init__(
+        self, table: ImageTable, transform: Callable[[Any], Any] | None, load: Callable[[Any], Any] | None, keep: int
+    ) -> None:
         self.table, self.transform, self.load = table, transform, load
+        self._labels: list[int] = table.labels.tolist()
+        self._opened = KeptPictures(table.items, keep)
 
     def __len__(self) -> int:
-        return len(self.table)
+        return len(self._labels)
 
     def __getitem__(self, row: int) -> tuple[Any, int]:
-        picture = self.load(self.table.items[row])
+        picture = self._opened(row) if self.load is None else self.load(self.table.items[row])
         if isinstance(picture, tuple):
             picture = picture[0]
         if self.transform is not None:
@@ -135,74 +184,19 @@ class _Pictures:
         elif hasattr(picture, "getbands"):
             import torch
 
-            picture = torch.from_numpy(np.array(picture, dtype=np.float32)).permute(2, 0, 1) / 255
-        return picture, int(self.table.labels[row])
-
-
-class _SampledTasks:
-    """What a `SampledTaskset` does: task i is the sampler's episode i, described when it is first asked for."""
-
-    sampled_descriptions: dict[int, list[Any]]
-    task_transforms: Any
-
-    def __init__(self, sampler: EpisodeSampler, dataset: Any, task_transforms: TaskTransforms | None) -> None:
-        made = [] if task_transforms is None else list(task_transforms(dataset))
-        super().__init__(dataset, made, num_tasks=len(sampler))  # type: ignore[call-arg]
-        self.sampler, self._loads, self._asked = sampler, task_transforms is None, 0
-
-    def describe(self, index: int) -> list[Any]:
-        """The description of task ``index``, through the task transforms; the same one whenever it is asked for."""
-        if index not in self.sampled_descriptions:
-            description: Any = self._of_episode(self.sampler[index])
-            transforms = [self.task_transforms] if callable(self.task_transforms) else self.task_transforms
-            for transform in transforms:
-                description = transform(description)
-            self.sampled_descriptions[index] = description
-        return self.sampled_descriptions[index]
-
-    def sample_task_description(self) -> list[Any]:
-        """The description of the next task; after the last one the first again."""
-        index, self._asked = self._asked, (self._asked + 1) % len(self.sampler)
-        return self.describe(index)
-
-    def __getitem__(self, index: int) -> Any:
-        number = range(len(self.sampler))[index]
-        return self.get_task(self.describe(number))  # type: ignore[attr-defined]
-
-    def _of_episode(self, episode: Episode) -> list[Any]:
-        from learn2learn.data import DataDescription
-
-        assert episode.query_labels is not None  # a sampler's episodes know them
-        labels = np.concatenate([episode.support_labels, episode.query_labels])
-        rows = np.concatenate([episode.support, episode.query])[np.argsort(labels, kind="stable")]
-        description = [DataDescription(row) for row in rows.tolist()]
-        if self._loads:
-            classes = self.sampler.table.labels[episode.support].tolist()
-            positions = dict(zip(classes, episode.support_labels.tolist(), strict=True))
-            load = partial(_load_relabelled, self.dataset, positions)  # type: ignore[attr-defined]
-            for each in description:
-                each.transforms = [load]
-        return description
-
-
-def _load_relabelled(dataset: Any, positions: dict[int, int], row: int) -> tuple[Any, int]:
-    picture, label = dataset[row]
-    return picture, positions[label]
+            picture = torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous().float() / 255
+        return picture, self._labels[row]
 
 
 @cache
-def _classes() -> dict[str, type]:
-    """The two classes whose bases are torch's and learn2learn's, which are not imported before they are needed."""
+def _picture_dataset_class() -> type:
+    """`_Pictures` joined with torch's Dataset, which is not imported before it is needed."""
     from torch.utils.data import Dataset
 
-    found: dict[str, tuple[type, ...]] = {
-        "PictureDataset": (_Pictures, Dataset),
-        "SampledTaskset": (_SampledTasks, import_learn2learn().data.Taskset),
-    }
-    return {name: type(name, bases, {"__module__": __name__}) for name, bases in found.items()}
+    return type("PictureDataset", (_Pictures, Dataset), {"__module__": __name__})
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("PictureDataset", "SampledTaskset"):  # by their names pickle finds them, in a loading process
-        return _classes()[name]
+    if name == "PictureDataset":  # by its name pickle finds it, in a loading process
+        return _picture_dataset_class()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,7 @@
 """learn2learn, both ways; skipped where it is not installed."""
 
 import configparser
+import itertools
 import pickle
 import random
 import subprocess
@@ -12,7 +13,14 @@ import numpy as np
 import pytest
 
 from episodes import DataError, EpisodeSampler, ImageTable, UsageError, install_learn2learn, read_class_folders
-from episodes.interop import from_meta_dataset, from_taskset, import_learn2learn, to_meta_dataset, to_taskset
+from episodes.interop import (
+    from_meta_dataset,
+    from_taskset,
+    import_learn2learn,
+    to_meta_dataset,
+    to_taskset,
+    to_tasksets,
+)
 
 torch = pytest.importorskip("torch")
 
@@ -90,23 +98,86 @@ def test_there_and_back_again(l2l: Any) -> None:
             assert getattr(episode, part).tolist() == getattr(ours, part).tolist()
 
 
+def test_tasks_of_any_size_in_any_order(l2l: Any) -> None:
+    """Ways and shots from ranges, asked for here and there: what is drawn together is cut where the sampler cuts it."""
+    sampler = EpisodeSampler(table(), ways=(2, 3), shots=(1, 4), queries=2, episodes=150, seed=3)
+    tasks = to_taskset(sampler, load=closed)
+    for number in (149, 0, 63, 64, 70, 1):
+        episode = sampler[number]
+        assert episode.query_labels is not None
+        by_class = [
+            [*episode.support[episode.support_labels == i].tolist(), *episode.query[episode.query_labels == i].tolist()]
+            for i in range(len(episode.class_names))
+        ]
+        assert [each.index for each in tasks.describe(number)] == list(itertools.chain(*by_class))
+    assert len({len(sampler[number].support) for number in (149, 0, 63, 64, 70, 1)}) > 1
+    assert tasks.sample_task_description() is tasks.describe(0) and tasks.sample_task_description() is tasks.describe(1)
+
+
+def squares(root: Path, classes: int = 3, pictures: int = 4) -> Path:
+    """Class folders of 6 x 5 pictures whose red tells their number."""
+    from PIL import Image
+
+    for name in range(classes):
+        (root / f"class{name}").mkdir(parents=True)
+        for number in range(pictures):
+            Image.new("RGB", (6, 5), (10 * number, 0, 0)).save(root / f"class{name}" / f"{number}.png")
+    return root
+
+
+def scribble(image: Any) -> Any:
+    """The picture's red, which it spoils."""
+    found = torch.tensor(image.getpixel((0, 0))[0])
+    image.paste((200, 0, 0), (0, 0, 6, 5))
+    return found
+
+
+def test_pictures_are_decoded_once_where_there_is_room(l2l: Any, tmp_path: Path) -> None:
+    """What was seen is given again when its file is gone, unchanged by what a transform did to it; and no more is kept than allowed."""
+    folders = read_class_folders(squares(tmp_path / "all"))
+    sampler = EpisodeSampler(folders, ways=3, shots=2, queries=2, episodes=2)
+
+    tasks, none, few = (to_taskset(sampler, scribble, keep=keep) for keep in (1 << 20, 0, 5 * 90 + 89))
+    first = tasks[0][0].tolist()
+    assert first == none[0][0].tolist() == few[0][0].tolist() and set(first) == {0, 10, 20, 30}
+    sent = pickle.loads(pickle.dumps(tasks))
+    for path in folders.paths():
+        Path(path).unlink()
+    assert tasks[0][0].tolist() == first and sorted(tasks[1][0].tolist()) == sorted(first)
+    for other in (none, sent):
+        with pytest.raises(DataError, match="cannot be read"):
+            other[0]
+    rows = [each.index for each in few.sampled_descriptions[0]]
+    assert [few.dataset[row][0] for row in rows[:5]] == first[:5]
+    with pytest.raises(DataError, match="cannot be read"):
+        few.dataset[rows[5]]
+
+
+def test_task_sets_of_three_folders_as_a_benchmark(l2l: Any, tmp_path: Path) -> None:
+    """The call takes get_tasksets' place: its names, and half of each class's samples are support."""
+    folders = [squares(tmp_path / name, classes, 6) for name, classes in (("base", 5), ("val", 3), ("novel", 4))]
+    made = to_tasksets(*folders, train_ways=4, train_samples=5, test_ways=3, test_samples=2, num_tasks=7)
+    assert type(made) is type(l2l.vision.benchmarks.BenchmarkTasksets(1, 2, 3)) and len(made.train) == 7
+    train, test = made.train.sampler, made.test.sampler
+    assert (train.ways, train.shots, train.queries) == ((4, 4), (2, 2), 3) and test.shots == (1, 1)
+    assert made.train[6][0].shape == (20, 3, 5, 6) and made.validation[0][1].tolist() == [0, 0, 1, 1, 2, 2]
+    with pytest.raises(UsageError, match="at least 2 samples"):
+        to_tasksets(*folders, test_samples=1)
+
+
 def test_no_picture_is_opened_before_its_task_is_asked_for(l2l: Any, tmp_path: Path) -> None:
     from PIL import Image
 
-    for name in ("ape", "bee", "cat"):
-        (tmp_path / name).mkdir()
-        for number in range(4):
-            Image.new("RGB", (6, 5), (10 * number, 0, 0)).save(tmp_path / name / f"{number}.png")
-    folders = read_class_folders(tmp_path)
+    folders = read_class_folders(squares(tmp_path))
     sampler = EpisodeSampler(folders, ways=3, shots=1, queries=3, episodes=2)
-    (tmp_path / "bee" / "2.png").write_bytes(b"broken")
+    (tmp_path / "class1" / "2.png").write_bytes(b"broken")
     tasks = to_taskset(sampler)
     dataset = tasks.dataset
     assert dataset.labels == [0, 1, 2] and dict(dataset.labels_to_indices)[1] == folders.rows_of(1).tolist()
     assert all(dataset.indices_to_labels[row] == folders.labels[row] for row in range(12)) and len(dataset) == 12
     with pytest.raises(DataError, match=r"2\.png: cannot be read"):
         tasks[0]
-    Image.new("L", (6, 5), 255).save(tmp_path / "bee" / "2.png")
+    Image.new("L", (6, 5), 255).save(tmp_path / "class1" / "2.png")
     data, _ = tasks[0]
     assert data.shape == (12, 3, 5, 6) and data.dtype == torch.float32 and float(data.max()) == 1
     rows = [description.index for description in tasks.sampled_descriptions[0]]
