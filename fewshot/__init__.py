@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from fewshot.encoders import VisionEncoder as VisionEncoder
     from fewshot.encoders import load_encoder as load_encoder
     from fewshot.encoders.heads import ResidualClassifier as ResidualClassifier
+    from fewshot.image_embedder import ImageEmbedder as ImageEmbedder
     from fewshot.images.augmentation import Augmentation as Augmentation
     from fewshot.images.transform import normalise as normalise
     from fewshot.losses import class_loss as class_loss
     from fewshot.losses import prototypical_logits as prototypical_logits
     from fewshot.losses import prototypical_loss as prototypical_loss
     from fewshot.model import FewShot as FewShot
-    from fewshot.model import ImageEmbedder as ImageEmbedder
     from fewshot.training import TrainConfig as TrainConfig
     from fewshot.training import train as train
     from fewshot.training.loader import EpisodeLoader as EpisodeLoader
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "FewShot": "fewshot.model",
-    "ImageEmbedder": "fewshot.model",
+    "ImageEmbedder": "fewshot.image_embedder",
     "build_classifier": "fewshot.classifiers",
     "Embeddings": "fewshot.embedding.embed",
     "embed_images": "fewshot.embedding.embed",

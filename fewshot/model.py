@@ -1,34 +1,28 @@
-"""Few-shot classification in Python, in three lines: `FewShot`, and `ImageEmbedder` for scikit-learn's pipelines.
+"""Few-shot classification in Python, in three lines: `FewShot`.
 
-Both are what the commands are made of, under another surface: the same embeddings, cache, classifiers, temperature and rejection.
+It is what the commands are made of, under another surface: the same embeddings, cache, classifiers, temperature and rejection.
 """
 
 from __future__ import annotations
 
-import io
 import os
-import shutil
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
-from sklearn.base import BaseEstimator, TransformerMixin
 from torch import Tensor
 
 from episodes import Episode, read_class_folders
 from episodes.episode import stack_episodes
 from episodes.errors import DataError, UsageError
-from episodes.files import atomic_write, display_name, natural_key
+from episodes.files import natural_key
 from episodes.predictions import UNKNOWN_LABEL
 from fewshot.adaptation.meta import naming
-from fewshot.checkpoint import CONFIG, LEARNED, METRICS, MODEL, Checkpoint, load_checkpoint
-from fewshot.classifiers import CLASSIFIER_NAMES, TEXT, build_classifier
+from fewshot.checkpoint import CONFIG
+from fewshot.classifiers import CLASSIFIER_NAMES, TEXT, build_classifier, needs
 from fewshot.classifiers.base import Classifier
 from fewshot.classifiers.kinds import Calibration
 from fewshot.classifiers.learned import Steps
@@ -39,37 +33,13 @@ from fewshot.classifiers.statistics import shipped_statistics
 from fewshot.device import Precision, resolve_device
 from fewshot.embedding.cache import EmbeddingCache
 from fewshot.embedding.embed import Embeddings, embed_images
-from fewshot.encoders import VisionEncoder, load_encoder
 from fewshot.encoders.text import class_texts
-from fewshot.images.decoding import read_bytes, to_rgb
-from fewshot.tensors import load_tensors, save_tensors
+from fewshot.images.in_memory import Picture, picture_bytes, picture_name, warn_unreadable
+from fewshot.opening import open_either
+from fewshot.support_files import SUPPORT, SupportNote, read_support, write_support
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Picture = Any  # a path, a PIL picture, or an array (H, W), (H, W, 3) or (H, W, 4) of uint8
-_SUPPORT = "support.safetensors"
-
-
-@dataclass(frozen=True, eq=False)
-class _Source:
-    """An encoder, and where it came from: a backbone's name, or a checkpoint."""
-
-    encoder: VisionEncoder
-    backbone: str
-    checkpoint: Checkpoint | None
-
-    @classmethod
-    def of(cls, name: str | Path, device: str, embed_views: int | None, download_root: str | Path | None) -> _Source:
-        """Take a folder with a config.json for a checkpoint, anything else for a backbone."""
-        place = resolve_device(device)
-        if (Path(name) / CONFIG).is_file():
-            loaded = load_checkpoint(name, place)
-            loaded.encoder.embed_views = embed_views or loaded.encoder.embed_views
-            return cls(loaded.encoder, loaded.backbone, loaded)
-        encoder = load_encoder(str(name), device=place, download_root=download_root)
-        encoder.embed_views = embed_views or 1
-        return cls(encoder, str(name), None)
 
 
 class FewShot:
@@ -91,7 +61,7 @@ class FewShot:
         cache: bool = True,
         download_root: str | Path | None = None,
     ) -> None:
-        """Load the encoder.
+        """Open the encoder; its weights are read when a picture is not cached yet.
 
         Args:
             encoder: a backbone's name (`fewshot doctor` lists those on this machine), or the folder of a checkpoint.
@@ -107,9 +77,11 @@ class FewShot:
             UsageError: no such backbone or classifier, or the classifier needs statistics that there are not.
             DataError: weights are missing (the message says what to do) or broken.
         """
-        self._source = _Source.of(encoder, device, embed_views, download_root)
-        self._precision, self._workers, self._download_root = precision, workers, download_root
         self._cache = EmbeddingCache() if cache else None
+        self._source = open_either(
+            encoder, resolve_device(device), embed_views=embed_views, download_root=download_root, cache=self._cache
+        )
+        self._precision, self._workers, self._download_root = precision, workers, download_root
         self._support: dict[str, Tensor] = {}
         self._named = classifier or "prototype"
         own = None if classifier else self._own_method()
@@ -129,25 +101,21 @@ class FewShot:
             DataError: neither of the two, or damaged.
         """
         path = Path(path)
-        if not (path / _SUPPORT).is_file():
-            if not (path / CONFIG).is_file():
+        trained = (path / CONFIG).is_file()
+        if not (path / SUPPORT).is_file():
+            if not trained:
                 raise DataError(
-                    f"{path}: expected a folder that FewShot.save or 'fewshot train' made, found neither {_SUPPORT} nor {CONFIG}"
+                    f"{path}: expected a folder that FewShot.save or 'fewshot train' made, found neither {SUPPORT} nor {CONFIG}"
                 )
             return cls(path, **settings)
-        tensors, note = load_tensors(path / _SUPPORT)
-        try:
-            kept = {key: note[key] for key in ("classifier", "precision", "embed_views")}
-            if kept["classifier"] not in CLASSIFIER_NAMES:  # the checkpoint's own method, which it finds by itself
-                kept["classifier"] = None
-            names, digest, backbone = list(note["classes"]), note["encoder"], str(note["backbone"])
-            support = {name: tensors[f"class.{number}"] for number, name in enumerate(names)}
-        except (KeyError, TypeError) as error:
-            raise DataError(f"{path / _SUPPORT}: is no support set of FewShot.save ({error} is missing)") from error
-        model = cls(path if (path / CONFIG).is_file() else backbone, **{**kept, **settings})
-        if model._source.encoder.fingerprint != digest:
+        support, note = read_support(path)
+        kept: dict[str, Any] = {"precision": note.precision, "embed_views": note.embed_views}
+        if note.classifier in CLASSIFIER_NAMES:  # else the checkpoint's own method, which it finds by itself
+            kept["classifier"] = note.classifier
+        model = cls(path if trained else note.backbone, **{**kept, **settings})
+        if model._source.encoder.fingerprint != note.encoder:
             raise DataError(
-                f"{path / _SUPPORT}: was made with another encoder than {backbone} is here; embed its pictures anew: fit again"
+                f"{path / SUPPORT}: was made with another encoder than {note.backbone} is here; embed its pictures anew: fit again"
             )
         model._support = support
         return model
@@ -158,33 +126,16 @@ class FewShot:
         Raises:
             DataError: the folder cannot be written, or holds another run of 'fewshot train', which is never overwritten.
         """
-        path = Path(path)
-        note = {
-            "classes": list(self._support),
-            "classifier": self._named,
-            "precision": self._precision,
-            "embed_views": self._source.encoder.embed_views,
-            "backbone": self._source.backbone,
-            "encoder": self._source.encoder.fingerprint,
-        }
-        checkpoint = self._source.checkpoint
-        elsewhere = checkpoint is None or checkpoint.path.resolve() != path.resolve()
-        trained_there = (path / METRICS).is_file() or not (path / _SUPPORT).is_file()
-        if elsewhere and trained_there and (path / CONFIG).is_file():
-            raise DataError(
-                f"{display_name(str(path))}: holds another run, which is never overwritten; give another folder"
-            )
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            if checkpoint is not None and elsewhere:
-                for name in (MODEL, LEARNED, CONFIG):
-                    if (checkpoint.path / name).is_file():
-                        with atomic_write(path / name, "wb") as copy, (checkpoint.path / name).open("rb") as original:
-                            shutil.copyfileobj(original, copy)
-            tensors = {f"class.{number}": rows for number, rows in enumerate(self._support.values())}
-            save_tensors(tensors, path / _SUPPORT, note)
-        except OSError as error:
-            raise DataError(f"{display_name(str(path))}: cannot be written ({error}); give another folder") from error
+        source = self._source
+        note = SupportNote(
+            list(self._support),
+            self._named,
+            self._precision,
+            source.encoder.embed_views,
+            source.backbone,
+            source.encoder.fingerprint,
+        )
+        write_support(Path(path), self._support, note, source.checkpoint.path if source.checkpoint else None)
 
     @property
     def classes_(self) -> tuple[str, ...]:
@@ -283,7 +234,7 @@ class FewShot:
             labels = np.where(answered & ~(confidence.astype(float) >= threshold), UNKNOWN_LABEL, labels)
         return pd.DataFrame(
             {
-                "image": [_name(picture, number) for number, picture in enumerate(pictures)],
+                "image": [picture_name(picture, number) for number, picture in enumerate(pictures)],
                 "label": labels,
                 "confidence": confidence,
                 "runner_up": np.where(answered, names[second], ""),
@@ -316,7 +267,9 @@ class FewShot:
         return naming(method, checkpoint.scale).classifier
 
     def _statistics(self) -> Any:
-        """Statistics of the training classes, for classifiers that need them; None if there are none."""
+        """Statistics of the training classes, for classifiers that need them; None if there are none, or it needs none."""
+        if not needs(self._named, "statistics"):
+            return None
         checkpoint = self._source.checkpoint
         return checkpoint.statistics if checkpoint is not None else shipped_statistics(self._source.backbone)
 
@@ -346,7 +299,7 @@ class FewShot:
         if not everything:
             raise DataError(f"class {names[0]!r} has no pictures; give it at least one")
         found = self._embed(everything)
-        _warn_unreadable(everything, found)
+        warn_unreadable(everything, found.problems)
         support, start = {}, 0
         for name in names:
             part = slice(start, start + len(pictures[name]))
@@ -362,7 +315,7 @@ class FewShot:
         if len(pictures) == 0:
             raise DataError("there are no pictures to name")
         query = self._embed(pictures)
-        _warn_unreadable(pictures, query)
+        warn_unreadable(pictures, query.problems)
         support = torch.cat(list(self._support.values()))
         counts = [len(rows) for rows in self._support.values()]
         everything = Embeddings(
@@ -389,109 +342,3 @@ class FewShot:
         return class_texts(
             self.classes_, self._source.backbone, device=self._source.encoder.device, download_root=self._download_root
         )
-
-
-class ImageEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Pictures in, features out, as a scikit-learn transformer: the first step of a pipeline before any classifier.
-
-    `make_pipeline(ImageEmbedder("lite2"), FewShotClassifier())` is a whole few-shot classifier. It needs no fitting. What it
-    takes are pictures, not numbers, so scikit-learn's `check_estimator`, which feeds matrices, does not apply to it.
-
-    Args:
-        backbone: a backbone's name, or the folder of a checkpoint.
-        device: auto, cpu, cuda, ...
-        precision: arithmetic of the encoder, see `fewshot.embed_images`.
-        embed_views: views a picture; None for the checkpoint's number, or one.
-        cache: keep embeddings on disk, where the commands keep theirs.
-    """
-
-    def __init__(
-        self,
-        backbone: str = "ViT-B/32",
-        *,
-        device: str = "auto",
-        precision: Precision = "auto",
-        embed_views: int | None = None,
-        cache: bool = True,
-    ) -> None:
-        self.backbone = backbone
-        self.device = device
-        self.precision = precision
-        self.embed_views = embed_views
-        self.cache = cache
-
-    def fit(self, X: Sequence[Picture], y: Any = None) -> ImageEmbedder:
-        """Load the encoder; the pictures are not looked at.
-
-        Raises:
-            UsageError: no such backbone.
-            DataError: its weights are missing or broken.
-        """
-        self.encoder_ = _Source.of(self.backbone, self.device, self.embed_views, None).encoder
-        self.n_features_out_ = self.encoder_.embed_dim
-        return self
-
-    def transform(self, X: Sequence[Picture]) -> npt.NDArray[np.float32]:
-        """(n, D) float32 features of unit norm of n pictures.
-
-        Raises:
-            DataError: a picture cannot be read; names it.
-        """
-        if not hasattr(self, "encoder_"):
-            self.fit(X)
-        pictures = list(X)
-        cache = EmbeddingCache() if self.cache else None
-        found = embed_images(self.encoder_, pictures, precision=self.precision, cache=cache, read=picture_bytes)
-        if found.problems:
-            row, problem = next(iter(found.problems.items()))
-            raise DataError(
-                f"{len(found.problems)} of {len(pictures)} pictures cannot be read; the first is {_name(pictures[row], row)} ({problem})"
-            )
-        features: npt.NDArray[np.float32] = found.features.numpy()
-        return features
-
-    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[Any]:
-        """(D,) names: the backbone's with a number."""
-        return np.array([f"{self.backbone}_{number}" for number in range(self.n_features_out_)], dtype=object)
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return True  # an encoder is trained already
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.requires_fit = False
-        tags.input_tags.two_d_array = False
-        tags.no_validation = True
-        return tags
-
-
-def picture_bytes(picture: Picture) -> bytes:
-    """The bytes of a picture file: read from a path, or written as PNG, which loses nothing, from what is in memory.
-
-    Raises:
-        UnreadableImage: the file cannot be read.
-        UsageError: it is neither a path, nor a PIL picture, nor an array of uint8.
-    """
-    if isinstance(picture, np.ndarray):
-        if picture.dtype != np.uint8 or not (picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] in (3, 4))):
-            raise UsageError(
-                f"a picture as an array is (H, W), (H, W, 3) or (H, W, 4) of uint8, found {picture.shape} of {picture.dtype}"
-            )
-        picture = Image.fromarray(picture)
-    if isinstance(picture, Image.Image):
-        upright = to_rgb(ImageOps.exif_transpose(picture))
-        stream = io.BytesIO()
-        upright.save(stream, "PNG", compress_level=1)
-        return stream.getvalue()
-    if not isinstance(picture, (str, os.PathLike)):
-        raise UsageError(f"a picture is a path, a PIL picture or an array of uint8, found {type(picture).__name__}")
-    return read_bytes(picture)
-
-
-def _name(picture: Picture, number: int) -> str:
-    return display_name(os.fspath(picture)) if isinstance(picture, (str, os.PathLike)) else f"picture {number}"
-
-
-def _warn_unreadable(pictures: Sequence[Picture], found: Embeddings) -> None:
-    for row, problem in found.problems.items():
-        warnings.warn(f"{_name(pictures[row], row)}: cannot be read ({problem})", stacklevel=4)

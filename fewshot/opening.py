@@ -1,8 +1,9 @@
-"""Encoders by name or by checkpoint for the commands: the weights are read only where they must compute."""
+"""Encoders by name or by checkpoint, for the commands and `FewShot`: the weights are read only where they must compute."""
 
 from __future__ import annotations
 
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from fewshot.embedding.cache import EmbeddingCache
 from fewshot.embedding.deferred import defer
 from fewshot.encoders import VisionEncoder, family_of, load_encoder
 from fewshot.encoders.base import Embedder
+from fewshot.encoders.together import TogetherEncoder, parts_of
 
 if TYPE_CHECKING:
     from fewshot.adaptation.meta import MetaLearner
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 def open_backbone(
     name: str, device: torch.device, download_root: str | Path | None, cache: EmbeddingCache | None
 ) -> Embedder:
-    """An untouched encoder; see `fewshot.encoders.load_encoder`, whose errors it raises.
+    """An untouched encoder, or several together, each of which waits by itself; see `fewshot.encoders.load_encoder` for the errors.
 
     Args:
         name: of the backbone.
@@ -30,15 +32,13 @@ def open_backbone(
         download_root: where models were downloaded to.
         cache: where it is noted what an encoder is like; None loads it at once.
     """
-    files = family_of(name).weights_files(name, download_root)
+    parts = parts_of(name)
+    if len(parts) > 1:
+        return TogetherEncoder(name, [open_backbone(part, device, download_root, cache) for part in parts])
+    load = partial(load_encoder, name, device=device, download_root=download_root)
+    files = family_of(name).weights_files(name, download_root, cache) if cache is not None else None
     own = files is not None and [str(path) for path in files] == [name]  # a file by its path: it may move
-    return defer(
-        "a weights file" if own else name,
-        files,
-        device,
-        lambda: load_encoder(name, device=device, download_root=download_root),
-        cache,
-    )
+    return defer("a weights file" if own else name, files, device, load, cache)
 
 
 class DeferredCheckpoint(RunFacts):
@@ -102,3 +102,46 @@ class DeferredCheckpoint(RunFacts):
     def untouched_encoder(self) -> VisionEncoder:
         """See `Checkpoint.untouched_encoder`."""
         return self.opened.untouched_encoder()
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedEncoder:
+    """An encoder, what it is called, and the checkpoint it came from, if any."""
+
+    encoder: Embedder
+    backbone: str
+    checkpoint: DeferredCheckpoint | None
+
+    @property
+    def checkpoint_name(self) -> str | None:
+        """The checkpoint's path, for reports."""
+        return str(self.checkpoint.path) if self.checkpoint else None
+
+
+def open_either(
+    name: str | Path,
+    device: torch.device,
+    *,
+    embed_views: int | None,
+    download_root: str | Path | None,
+    cache: EmbeddingCache | None,
+) -> LoadedEncoder:
+    """Take a folder with a config.json for a checkpoint, anything else for a backbone.
+
+    Args:
+        name: of the backbone, or the folder.
+        device: where it is to compute.
+        embed_views: views a picture; None for the checkpoint's number, or one.
+        download_root: see `open_backbone`.
+        cache: see `open_backbone`.
+
+    Raises:
+        DataError, UsageError: those of `fewshot.encoders.load_encoder` and `fewshot.checkpoint.load_checkpoint`.
+    """
+    if (Path(name) / CONFIG).is_file():
+        checkpoint = DeferredCheckpoint(Path(name), device, cache)
+        checkpoint.encoder.embed_views = embed_views or checkpoint.encoder.embed_views
+        return LoadedEncoder(checkpoint.encoder, checkpoint.backbone, checkpoint)
+    encoder = open_backbone(str(name), device, download_root, cache)
+    encoder.embed_views = embed_views or 1
+    return LoadedEncoder(encoder, str(name), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import pickle
 import shutil
 from pathlib import Path
 
@@ -152,6 +153,28 @@ def test_a_run_is_never_saved_over(task: Path, tiny_runs: Path, tiny_run: Path, 
     model.save(tmp_path / "saved")
     queries = [task / "query" / "0.png"]
     assert np.array_equal(FewShot.load(tmp_path / "saved").predict_proba(queries), model.predict_proba(queries))
+
+
+@pytest.mark.parametrize("of_checkpoint", [False, True])
+def test_weights_are_read_where_a_picture_is_not_cached(
+    of_checkpoint: bool, vit_file: Path, tiny_run: Path, task: Path, tmp_path: Path
+) -> None:
+    """What was answered before is answered without them: they are unreadable in between, under the same bytes and times."""
+    name = tiny_run if of_checkpoint else shutil.copy(vit_file, tmp_path / "weights.pt")
+    queries = [task / "query" / "0.png", task / "query" / "1.png"]
+    expected = FewShot(name).fit(task / "support").predict_proba(queries)
+    features = ImageEmbedder(str(name)).transform(queries)
+    model, embedder = FewShot(name), pickle.loads(pickle.dumps(ImageEmbedder(str(name)).fit(queries)))
+    weights = tiny_run / "model.safetensors" if of_checkpoint else Path(name)
+    weights.rename(tmp_path / "away")
+    assert np.array_equal(model.fit(task / "support").predict_proba(queries), expected)
+    assert np.array_equal(embedder.transform(queries), features)
+    with pytest.raises((DataError, UsageError), match=r"not finished|neither a known name"):
+        model.predict([np.zeros((9, 9, 3), np.uint8)])
+    (tmp_path / "away").rename(weights)
+    assert model.predict([np.zeros((9, 9, 3), np.uint8)]) == FewShot(name, cache=False).fit(task / "support").predict(
+        [np.zeros((9, 9, 3), np.uint8)]
+    )
 
 
 def test_what_cannot_be_is_said(task: Path, tmp_path: Path) -> None:

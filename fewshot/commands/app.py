@@ -22,7 +22,7 @@ from fewshot.registry import CLASSIFIERS, COMMANDS
 if TYPE_CHECKING:
     from fewshot.app.server import Server
     from fewshot.classifiers.kinds import Calibration
-    from fewshot.commands.common import LoadedEncoder
+    from fewshot.opening import LoadedEncoder
     from fewshot.predict import Prediction
 
 _FIRST_PORT, _PORTS = 7860, 100

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fewshot.classifiers.learned import Steps
     from fewshot.embedding.cache import EmbeddingCache
     from fewshot.encoders.base import Embedder
-    from fewshot.opening import DeferredCheckpoint
+    from fewshot.opening import LoadedEncoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,20 +74,6 @@ class WithClassifier(WithEncoder):
     """Sentences with {} for the class name, for zero-shot and text-blend; CLIP's own unless given."""
 
 
-@dataclass(frozen=True, eq=False)
-class LoadedEncoder:
-    """An encoder, what it is called, and the checkpoint it came from, if any."""
-
-    encoder: Embedder
-    backbone: str
-    checkpoint: DeferredCheckpoint | None
-
-    @property
-    def checkpoint_name(self) -> str | None:
-        """The checkpoint's path, for reports."""
-        return str(self.checkpoint.path) if self.checkpoint else None
-
-
 def weights_file(options: WithEncoder) -> Path | None:
     """The file that --backbone names, where it names one."""
     return Path(options.backbone) if options.backbone is not None and Path(options.backbone).is_file() else None
@@ -100,14 +86,13 @@ def load_chosen_encoder(options: WithEncoder) -> LoadedEncoder:
         UsageError: both a checkpoint and a backbone.
     """
     from fewshot.device import resolve_device
+    from fewshot.opening import DeferredCheckpoint, LoadedEncoder, open_backbone
 
     if options.checkpoint is not None and options.backbone is not None:
         raise UsageError("--checkpoint and --backbone exclude each other: a checkpoint holds its own encoder")
     device = resolve_device(options.device)
     console = options.console
     if options.checkpoint is not None:
-        from fewshot.opening import DeferredCheckpoint
-
         loaded = DeferredCheckpoint(options.checkpoint, device, options.cache)
         validated = loaded.encoder.embed_views
         loaded.encoder.embed_views = options.embed_views or validated
@@ -119,8 +104,6 @@ def load_chosen_encoder(options: WithEncoder) -> LoadedEncoder:
         kind = "tuned" if loaded.tuned else "untouched (tuning was not better on validation)"
         console.line(f"encoder: {kind} {loaded.backbone} of {options.checkpoint}")
         return LoadedEncoder(loaded.encoder, loaded.backbone, loaded)
-    from fewshot.opening import open_backbone
-
     name = options.backbone or "ViT-B/32"
     encoder = open_backbone(name, device, options.download_root, options.cache)
     encoder.embed_views = options.embed_views or 1

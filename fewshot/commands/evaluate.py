@@ -14,7 +14,6 @@ from episodes.errors import DataError, UsageError
 from episodes.files import display_name
 from episodes.wording import counted
 from fewshot.commands.common import (
-    LoadedEncoder,
     WithClassifier,
     calibration_for,
     check_adaptable,
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from fewshot.embedding.embed import Embeddings
     from fewshot.encoders.base import Embedder
     from fewshot.evaluation import Comparison, EpisodeSet, EvaluationRow
+    from fewshot.opening import LoadedEncoder
 
 _OUTPUTS = ("output", "answers", "per_class", "confusion")
 

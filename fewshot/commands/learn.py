@@ -18,7 +18,7 @@ from fewshot.registry import COMMANDS
 
 if TYPE_CHECKING:
     from fewshot.classifiers.learning import Domain
-    from fewshot.commands.common import LoadedEncoder
+    from fewshot.opening import LoadedEncoder
 
 
 @own_fields_first

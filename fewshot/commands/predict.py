@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from fewshot.classifiers import Classifier
     from fewshot.classifiers.kinds import Calibration
     from fewshot.classifiers.rejection import Rejection
-    from fewshot.commands.common import LoadedEncoder
+    from fewshot.opening import LoadedEncoder
     from fewshot.predict import Columns, Prediction
 
 _MORE = ", ".join(f"{name} ({text})" for name, text in OFFERED.items() if text)

@@ -11,19 +11,15 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 
 import torch
 
 from episodes.errors import DataError
-from fewshot import encoders
 from fewshot.embedding.cache import EmbeddingCache
 from fewshot.encoders.base import Embedder, VisionEncoder
+from fewshot.encoders.code import code_digest
 from fewshot.tensors import sha256_of
-from fewshot.version import __version__
-
-_LIBRARIES = ("torch", "timm", "clip-anytorch", "safetensors")
 
 
 @dataclass(frozen=True)
@@ -154,14 +150,7 @@ def _identity(files: Sequence[Path]) -> list[tuple[int, ...]]:
 
 def _key(what: str, files: Sequence[Path]) -> bytes:
     """(32,) of the files' bytes and of the code that makes an encoder of them."""
-    digest = hashlib.sha256(f"encoder|{what}|{__version__}".encode())
-    for library in _LIBRARIES:
-        try:
-            digest.update(f"|{library} {metadata.version(library)}".encode())
-        except metadata.PackageNotFoundError:
-            continue
-    for source in sorted(Path(encoders.__file__).parent.rglob("*.py")):
-        digest.update(source.read_bytes())
+    digest = hashlib.sha256(f"encoder|{what}|".encode() + code_digest())
     for path in files:
         digest.update(sha256_of(path).encode())
     return digest.digest()

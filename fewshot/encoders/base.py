@@ -163,7 +163,7 @@ class VisionEncoder(nn.Module):
         return super().train(False)
 
     @property
-    def parts(self) -> tuple[VisionEncoder, ...]:
+    def parts(self) -> tuple[Embedder, ...]:
         """The encoders whose embeddings stand side by side in this one's: itself alone, unless several work together."""
         return (self,)
 

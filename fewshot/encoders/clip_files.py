@@ -15,7 +15,14 @@ from fewshot.encoders import tiny
 from fewshot.encoders._clip_import import import_clip
 from fewshot.encoders.base import VisionEncoder
 from fewshot.encoders.download import download, model_urls, weights_file
-from fewshot.encoders.family import EncoderFamily, EncodeSentences, Progress, TrainingClasses, sentence_encoder
+from fewshot.encoders.family import (
+    EncoderFamily,
+    EncodeSentences,
+    Notes,
+    Progress,
+    TrainingClasses,
+    sentence_encoder,
+)
 from fewshot.encoders.offline import strongest_offline
 from fewshot.encoders.openai_clip import build_clip, not_openai, visual_from_state
 from fewshot.encoders.weights import read_weights
@@ -109,7 +116,9 @@ class OpenAIFamily(EncoderFamily):
         released = any(key.startswith("transformer.") for key in state)
         return visual_from_state(visual, backbone, rounded=released)
 
-    def weights_files(self, backbone: str, download_root: str | Path | None = None) -> list[Path] | None:
+    def weights_files(
+        self, backbone: str, download_root: str | Path | None = None, notes: Notes | None = None
+    ) -> list[Path] | None:
         """See `EncoderFamily.weights_files`."""
         return [_path_of(backbone, download_root)]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +19,18 @@ from fewshot.encoders.base import VisionEncoder
 
 Progress = Callable[[int, int], None]  # bytes so far, bytes in all (0 where the server does not say)
 EncodeSentences = Callable[[list[str]], Tensor]  # n sentences -> (n, D) float32 on the CPU
+
+
+class Notes(Protocol):
+    """Where a family keeps what is slow to find out; the cache of embeddings is one."""
+
+    def get_note(self, key: bytes) -> bytes | None:
+        """What was put under a key; None where nothing was, or it is damaged."""
+        ...
+
+    def put_note(self, key: bytes, value: bytes) -> None:
+        """Keep a value under a key that holds everything that the value depends on."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -63,10 +75,23 @@ class EncoderFamily:
         """
         raise NotImplementedError
 
-    def weights_files(self, backbone: str, download_root: str | Path | None = None) -> list[Path] | None:
-        """Name the files that `load` makes the encoder of: together with this package's code they are all that it depends on.
+    def weights_files(
+        self, backbone: str, download_root: str | Path | None = None, notes: Notes | None = None
+    ) -> list[Path] | None:
+        """Name the files that `load` makes the encoder of.
 
-        None where that is not known; then the encoder is loaded before it is known which embeddings are its own.
+        Together with this package's code and its libraries (`fewshot.encoders.code`) they are all that it depends on.
+
+        Args:
+            backbone: the whole name.
+            download_root: see `load`.
+            notes: keeps what takes long to find out.
+
+        Returns:
+            The files; None where they are not known: then the encoder is loaded before it is known which embeddings are its own.
+
+        Raises:
+            UsageError, DataError: as `load`, where a file is not there.
         """
         return None
 

@@ -5,17 +5,20 @@ They lie below the same folder as OpenAI's weights, as the hub's client arranges
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from episodes.errors import DataError, UsageError
+from fewshot.encoders.code import code_digest
 from fewshot.encoders.download import default_root
-from fewshot.encoders.family import EncoderFamily, Progress
+from fewshot.encoders.family import EncoderFamily, Notes, Progress
 from fewshot.encoders.offline import strongest_offline
 from fewshot.tensors import sha256_of
 
@@ -129,6 +132,11 @@ def _verified(path: Path) -> Path:
     return path
 
 
+def _from_json(noted: bytes) -> HubWeights:
+    fields = json.loads(noted)
+    return HubWeights(fields["backbone"], fields["repository"], tuple(fields["files"]))
+
+
 class HubFamily(EncoderFamily):
     """A family whose weights are published on the Hugging Face hub. Subclasses say where, and the rest of `EncoderFamily`."""
 
@@ -139,6 +147,17 @@ class HubFamily(EncoderFamily):
             UsageError: there is no such model, or its library is not installed.
         """
         raise NotImplementedError
+
+    def weights_files(
+        self, backbone: str, download_root: str | Path | None = None, notes: Notes | None = None
+    ) -> list[Path] | None:
+        """See `EncoderFamily.weights_files`; where they are published is noted: only the library knows, and its import takes seconds."""
+        key = hashlib.sha256(f"published|{backbone}|".encode() + code_digest()).digest()
+        noted = notes.get_note(key) if notes is not None else None
+        weights = _from_json(noted) if noted is not None else self.published(backbone)
+        if notes is not None and noted is None:
+            notes.put_note(key, json.dumps(asdict(weights)).encode())
+        return [find(weights, download_root)]
 
     def download(
         self,

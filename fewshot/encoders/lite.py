@@ -18,7 +18,7 @@ from torch import Tensor
 from episodes.errors import DataError, UsageError
 from fewshot.encoders import hub
 from fewshot.encoders.base import VisionEncoder
-from fewshot.encoders.family import EncoderFamily, TrainingClasses
+from fewshot.encoders.family import EncoderFamily, Notes, TrainingClasses
 from fewshot.encoders.timm_models import TimmEncoder, imagenet_classes, load_tensors
 from fewshot.encoders.weights import read_weights
 from fewshot.registry import ENCODERS
@@ -145,7 +145,9 @@ class LiteFamily(EncoderFamily):
         """See `EncoderFamily.load`."""
         return _wrap(network(backbone), backbone)
 
-    def weights_files(self, backbone: str, download_root: str | Path | None = None) -> list[Path] | None:
+    def weights_files(
+        self, backbone: str, download_root: str | Path | None = None, notes: Notes | None = None
+    ) -> list[Path] | None:
         """See `EncoderFamily.weights_files`."""
         path = weights_path(backbone)
         return None if path is None else [path]

@@ -230,6 +230,8 @@ def _wrap(visual: Any, backbone: str) -> VisionEncoder:
 class OpenClipFamily(hub.HubFamily):
     """Every model of open_clip that can be cut into blocks."""
 
+    weights_files = hub.HubFamily.weights_files  # the published file is all that `load` reads
+
     def load(self, backbone: str, download_root: str | Path | None = None) -> VisionEncoder:
         """See `EncoderFamily.load`."""
         return load(backbone, download_root)

@@ -240,6 +240,7 @@ class TimmFamily(hub.HubFamily):
     """Every model of timm that can be cut into blocks."""
 
     pictures_only = "timm's models have no text side, they know pictures only"
+    weights_files = hub.HubFamily.weights_files  # the published file is all that `load` reads
 
     def load(self, backbone: str, download_root: str | Path | None = None) -> VisionEncoder:
         """See `EncoderFamily.load`."""

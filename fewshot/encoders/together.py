@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from episodes.errors import UsageError
-from fewshot.encoders.base import VisionEncoder
+from fewshot.encoders.base import Embedder, VisionEncoder
 from fewshot.encoders.family import EncoderFamily, TrainingClasses
 
 MOST_PARTS = 3
@@ -42,27 +42,33 @@ class TogetherEncoder(VisionEncoder):
     """Encoders whose unit-norm embeddings stand side by side, divided by the root of their number: (D1 + D2 + ...), of unit norm.
 
     It has no picture size or normalisation of its own, hence no forward pass and nothing to tune: `embed_images` embeds with its
-    `parts`.
+    `parts`, each of which may wait with its weights until it must compute.
     """
 
-    def __init__(self, name: str, parts: Sequence[VisionEncoder]) -> None:
+    def __init__(self, name: str, parts: Sequence[Embedder]) -> None:
         """Put encoders side by side.
 
         Args:
             name: as it was asked for.
-            parts: two or more.
+            parts: two or more, on one device.
         """
         super().__init__()
         self.name = name
-        self._parts = nn.ModuleList(parts)
+        self._parts = tuple(parts)
+        self._loaded = nn.ModuleList(part for part in parts if isinstance(part, nn.Module))  # `to` moves them
         self.embed_dim = sum(part.embed_dim for part in parts)
         self.image_size = max(part.image_size for part in parts)
         self.blocks = ()
 
     @property
-    def parts(self) -> tuple[VisionEncoder, ...]:
+    def parts(self) -> tuple[Embedder, ...]:
         """The encoders, in the order of the name."""
-        return tuple(part for part in self._parts if isinstance(part, VisionEncoder))
+        return self._parts
+
+    @property
+    def device(self) -> torch.device:
+        """Where they compute."""
+        return self._parts[0].device
 
     @property
     def fingerprint(self) -> str:

@@ -99,6 +99,24 @@ def test_a_checkpoint_waits_too_and_its_damage_is_told(tiny_run: Path, pictures:
         DeferredCheckpoint(tiny_run, CPU, cache)
 
 
+def test_several_together_wait_each_by_itself(
+    vit_file: Path, weights: Path, resnet_file: Path, pictures: list[Path]
+) -> None:
+    cache = EmbeddingCache()
+    shutil.copy(resnet_file, weights)
+    name = f"{vit_file}+{weights}"
+    first = embed_images(open_backbone(name, CPU, None, cache), pictures, cache=cache)
+    waiting = open_backbone(name, CPU, None, cache)
+    whole = load_encoder(name)
+    assert [type(part) for part in waiting.parts] == [DeferredEncoder, DeferredEncoder]
+    assert (waiting.name, waiting.embed_dim, waiting.image_size) == (name, whole.embed_dim, whole.image_size)
+    assert waiting.fingerprint == whole.fingerprint
+    weights.unlink()  # whoever needs it again fails
+    second = embed_images(waiting, pictures, cache=cache)
+    assert second.computed == 0 and torch.equal(second.features, first.features)
+    assert torch.equal(embed_images(whole, pictures).features, first.features)
+
+
 def test_a_damaged_note_counts_as_none(weights: Path) -> None:
     cache = EmbeddingCache()
     assert opened(open_backbone(str(weights), CPU, None, cache)).embed_dim == 32
