@@ -15,6 +15,7 @@ from episodes.errors import DataError, UsageError
 from episodes.files import display_name, natural_key
 from episodes.paths import PathList
 from episodes.table import ImageTable, PassedOver, PassedOverCounter
+from episodes.wording import counted
 
 __all__ = ["ImageTable", "PassedOver", "read_class_folders"]
 
@@ -140,9 +141,12 @@ def _explain_nothing(root: Listing, found: list[_ClassFolder], min_images: int, 
         )
     if root.pictures:
         count, example = len(root.pictures), display_name(min(root.pictures))
-        return head + f"Found {count} pictures directly in it (such as {example}): put each class into its own folder"
+        return (
+            head
+            + f"Found {counted(count, 'picture')} directly in it (such as {example}): put each class into its own folder"
+        )
     told = passed.result().summary()
-    return head + (f"Found {len(root.folders)} folders; {told}" if root.folders or told else "It is empty")
+    return head + (f"Found {counted(len(root.folders), 'folder')}; {told}" if root.folders or told else "It is empty")
 
 
 def _first_deeper_class(root: Listing) -> str | None:

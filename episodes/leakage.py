@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from episodes.episode import Episode
 from episodes.files import display_name, open_regular
 from episodes.table import ImageTable
+from episodes.wording import counted
 
 _NAMED = 3
 _BLOCK = 1 << 20
@@ -94,7 +95,7 @@ class SharedInTasks:
             return ""
         tasks = len({picture.task for picture in self.pictures})
         named = _some([f"{p.support[0]} = {p.query[0]}" for p in self.pictures])
-        return f"{len(self)} pictures are support and query of one task, in {tasks} tasks: {named}"
+        return f"{counted(len(self), 'picture is', 'pictures are')} support and query of one task, in {counted(tasks, 'task')}: {named}"
 
 
 def shared_class_names(*tables: ImageTable) -> SharedClasses:

@@ -11,6 +11,7 @@ from episodes.predictions import StrPath
 from episodes.table import ImageTable, PassedOverCounter
 from episodes.task_folders import Task, read_classes, to_episodes
 from episodes.task_truth import read_truth_labels
+from episodes.wording import counted
 
 _CLASSES = "class folders with the labelled pictures: <class>/<image>"
 
@@ -41,8 +42,8 @@ def read_support_and_query(
     filled, empty = read_classes(listing, passed)
     if not filled:
         raise DataError(
-            f"{display_name(top)} holds no class with a picture; expected {_CLASSES}, found {len(empty)} folders without any and "
-            f"{len(listing.pictures)} pictures outside a class folder"
+            f"{display_name(top)} holds no class with a picture; expected {_CLASSES}, found "
+            f"{counted(len(empty), 'folder')} without any and {counted(len(listing.pictures), 'picture')} outside a class folder"
         )
     task = Task(_task_name(top), filled, empty, _told_apart(_pictures(query, passed)))
     labels = None if truth is None else read_truth_labels([task], os.fspath(truth), set(), allow_other_tasks=True)

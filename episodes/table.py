@@ -13,7 +13,7 @@ from episodes.errors import DataError
 from episodes.files import display_name
 from episodes.notebook import table, thumbnails
 from episodes.paths import PathList
-from episodes.wording import counted
+from episodes.wording import counted, counted_kind
 
 IntArray = np.ndarray[Any, np.dtype[np.integer[Any]]]
 _EXAMPLES = 3
@@ -39,7 +39,8 @@ class PassedOver:
         for reason, count in self.counts.items():
             shown = self.examples.get(reason, ())
             more = ", …" if count > len(shown) else ""
-            parts.append(f"{count} {reason} ({', '.join(shown)}{more})" if shown else f"{count} {reason}")
+            many = counted_kind(count, reason)
+            parts.append(f"{many} ({', '.join(shown)}{more})" if shown else many)
         return "passed over: " + "; ".join(parts) if parts else ""
 
 

@@ -12,6 +12,7 @@ from episodes.episode import Episode
 from episodes.files import display_name, natural_key
 from episodes.paths import PathList
 from episodes.table import ImageTable, PassedOverCounter
+from episodes.wording import counted
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ def read_task(path: str, passed: PassedOverCounter) -> Task:
     filled, empty = read_classes(support, passed)
     if not fault and not filled:
         fault = (
-            f"has no picture in support/<class>/; expected labelled ones, found {len(empty)} class folders without any and "
-            f"{len(support.pictures)} pictures outside a class folder"
+            f"has no picture in support/<class>/; expected labelled ones, found {counted(len(empty), 'class folder')} without any and "
+            f"{counted(len(support.pictures), 'picture')} outside a class folder"
         )
     if fault:
         passed.fault(f"task {display_name(path)} {fault}. Its queries get no answer")

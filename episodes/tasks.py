@@ -95,7 +95,7 @@ def _find_tasks(top: str, passed: PassedOverCounter) -> tuple[str, list[str]]:
         elif name.startswith("task"):
             passed.fault(f"task {display_name(path)} has neither support/ nor query/; expected both. It has no rows")
         else:
-            passed.add("folders that are no tasks", holder, name)
+            passed.add("folders beside the tasks", holder, name)
     if not names:
         broken = "".join(f"; {fault}" for fault in passed.result().faults[:5])
         raise DataError(

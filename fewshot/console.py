@@ -85,10 +85,14 @@ def accuracy_text(results: Results) -> str:
     Args:
         results: of validation episodes.
     """
-    pictures = len(set(results.row.tolist()))
+    return accuracy_of(results.mean, results.ci95, len(set(results.row.tolist())))
+
+
+def accuracy_of(mean: float, ci95: float, pictures: int) -> str:
+    """An accuracy with its interval; of fewer than `FEW_PICTURES` pictures it says so in the interval's place."""
     if pictures >= FEW_PICTURES:
-        return percent(results.mean, results.ci95)
-    return f"{percent(results.mean, float('nan'))} of only {counted(pictures, 'picture')}, too few for an interval"
+        return percent(mean, ci95)
+    return f"{percent(mean, float('nan'))} of only {counted(pictures, 'picture')}, too few for an interval"
 
 
 def percent(mean: float, ci95: float) -> str:

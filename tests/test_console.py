@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from episodes import Results
-from fewshot.console import accuracy_text, percent
+from fewshot.console import accuracy_of, accuracy_text, percent
 
 
 def test_an_interval_is_not_given_of_a_handful_of_pictures() -> None:
@@ -18,4 +18,5 @@ def test_an_interval_is_not_given_of_a_handful_of_pictures() -> None:
         )
 
     assert accuracy_text(results(6)) == "50.0 % of only 6 pictures, too few for an interval"
+    assert accuracy_of(0.256, 0.011, 6) == "25.6 % of only 6 pictures, too few for an interval"
     assert accuracy_text(results(30)) == percent(results(30).mean, results(30).ci95)

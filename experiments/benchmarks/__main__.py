@@ -17,6 +17,7 @@ from experiments.benchmarks.report import markdown, write
 NAMES = (
     "startup",
     "processes",
+    "cold",
     "indexing",
     "sampling",
     "tasksets",
@@ -27,6 +28,7 @@ NAMES = (
     "training",
     "ablations",
     "predicting",
+    "encoder_bound",
     "memory",
     "gpu",
 )

@@ -29,6 +29,22 @@ def vit_b_32(folder: Path) -> Path:
     return path
 
 
+def timm_resnet(root: Path) -> str:
+    """Random weights of timm's resnet18, laid down as `fewshot download --download_root` does; its name as a backbone."""
+    import timm
+
+    name = "resnet18.a1_in1k"
+    config = timm.get_pretrained_cfg(name)
+    place = root / f"models--{config.hf_hub_id.replace('/', '--')}"
+    if not place.is_dir():
+        (place / "refs").mkdir(parents=True)
+        (place / "refs" / "main").write_text("0" * 40)
+        with torch.random.fork_rng(devices=[]):
+            model = timm.create_model(name)
+        timm.models.save_for_hf(model, place / "snapshots" / ("0" * 40), safe_serialization=True)
+    return f"timm:{name}"
+
+
 def photographs(count: int, width: int = 500, height: int = 375, seed: int = 0) -> list[bytes]:
     """Distinct JPEG files (quality 90) with detail at every scale, as photographs have it: windows into a few large ones."""
     generator = np.random.default_rng(seed)

@@ -12,7 +12,6 @@ from clip.clip import _transform
 from PIL import Image
 from torch import Tensor
 
-from experiments.benchmarks.encoder import BATCH, bare
 from experiments.benchmarks.inputs import tasks, vit_b_32
 from experiments.benchmarks.measure import Row, quotients
 from fewshot.classifiers import build_classifier
@@ -50,18 +49,12 @@ def run(scratch: Path, quick: bool) -> list[Row]:
     encoder, model = load_encoder(weights), load_clip(weights)
     folders = sorted((root / "testB").iterdir())[::8]
     share = count / len(folders)
-    seconds: dict[str, list[float]] = {name: [] for name in ("plain", "bare", "cold", "warm", "float32")}
+    seconds: dict[str, list[float]] = {name: [] for name in ("plain", "cold", "warm", "float32")}
     found: dict[str, Prediction] = {}
-    ready = bare(encoder, torch.randn(BATCH, 3, 224, 224), 4)
-    ready()
     for number in range(rounds):
         started = time.perf_counter()
         plain = plain_script(model, folders)
         seconds["plain"].append(share * (time.perf_counter() - started))
-        started = time.perf_counter()
-        for _ in range(2):
-            ready()
-        seconds["bare"].append((time.perf_counter() - started) / (8 * BATCH))
         cache = EmbeddingCache(scratch / "cache.sqlite")
         cache.clear()  # a kept scratch folder holds that of an earlier run
         for name in ("cold", "warm"):
@@ -95,11 +88,8 @@ def _rows(
 ) -> list[Row]:
     """Seconds are of the whole `predict`, from listing the tasks to the rows of the CSV; loading the weights is in none."""
     labels = {name: _labels(prediction) for name, prediction in found.items()}
-    distinct = found["cold"].embeddings.computed
     differ = int((np.array(list(labels["cold"].values())) != np.array(list(labels["float32"].values()))).sum())
     off = sum(labels["float32"][key] != value for key, value in plain.items())
-    rate = [distinct / value for value in seconds["cold"]]
-    bare_rate = [1 / value for value in seconds["bare"]]
     script = f"plain float32 script, from {scripted} tasks"
     note = (
         f"{differ} of {len(labels['cold'])} labels differ between {precision} and float32; {off} of {len(plain)} between ours in "
@@ -110,8 +100,6 @@ def _rows(
             quotients(seconds["plain"], seconds["cold"]), 3.0, note=note),
         Row(f"predict, {count} tasks, cold, float32", seconds["float32"], seconds["plain"], "s", script,
             quotients(seconds["plain"][:1], seconds["float32"])),
-        Row("predict, encoder-bound part", rate, bare_rate, "pictures/s", f"bare encoder in batches, {precision}",
-            quotients(rate, bare_rate), 0.9, note=f"{distinct:,} distinct JPEGs of 500 x 375, read and decoded by the same cores"),
         Row("predict with a warm cache", seconds["warm"], seconds["cold"], "s", "cold, in one process",
             quotients(seconds["cold"], seconds["warm"]), 50.0),
     ]  # fmt: skip

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from episodes.errors import UsageError
 from episodes.files import is_picture, name_on_disk
+from episodes.wording import counted
 
 Files = Sequence[tuple[str, Path]]  # (own name, where the picture lies)
 _LONGEST_NAME = 200  # bytes; file systems take 255, and a number may be added
@@ -82,7 +83,9 @@ def write_task(task: Path, classes: Mapping[str, Files], queries: Files, *, copy
     """
     filled = {name: files for name, files in classes.items() if files}
     if len(filled) < 2:
-        raise UsageError(f"{len(filled)} classes have pictures: it takes two at least, with one picture or more each")
+        raise UsageError(
+            f"{counted(len(filled), 'class has', 'classes have')} pictures: it takes two at least, with one picture or more each"
+        )
     if not queries:
         raise UsageError("there are no pictures to name: add some")
     places: dict[str, int] = {}

@@ -39,7 +39,7 @@ class Options(TrainConfig):
 @COMMANDS.register("train", "fine-tune a backbone on class folders, episode by episode", position=1, every_process=True)
 def run(options: Options) -> int:
     """Train, and end with the command that predicts with the result; 3 where some picture could not be read."""
-    from fewshot.console import percent
+    from fewshot.console import accuracy_of
     from fewshot.distributed import is_main_process
     from fewshot.training.loop import train
     from fewshot.training.run_folder import finished_run
@@ -68,7 +68,8 @@ def run(options: Options) -> int:
         print_json(document)
         return status
     console.line(
-        f"validation: untouched {100 * result.untouched_accuracy:.1f} %, kept {percent(result.accuracy, result.ci95)}"
+        f"validation: untouched {100 * result.untouched_accuracy:.1f} %, kept "
+        f"{accuracy_of(result.accuracy, result.ci95, result.pictures)}"
     )
     console.line(f"checkpoint: {result.path}")
     if (result.path / "tensorboard").is_dir():

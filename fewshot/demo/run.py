@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from episodes import (
     write_task_directory,
 )
 from episodes.errors import DataError
+from episodes.files import display_name
 from fewshot.checkpoint import is_finished, load_checkpoint
 from fewshot.classifiers.prototype import Prototype
 from fewshot.config import TrainConfig
@@ -110,9 +112,17 @@ def _claim(root: Path, seed: int) -> None:
     """Note the seed in the folder, so that nothing of two seeds is mixed.
 
     Raises:
-        DataError: the folder holds the demo of another seed.
+        DataError: it is no folder, none can be made there, or it holds the demo of another seed.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    expected = f"{display_name(os.fspath(root))}: expected a new folder, or one that 'fewshot demo' made before"
+    if os.path.lexists(root) and not root.is_dir():
+        raise DataError(f"{expected}, found a file. Name another: fewshot demo DIR")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"{expected}, but none can be made there ({error.strerror}). Name another: fewshot demo DIR"
+        ) from error
     note = root / "seed.txt"
     found = note.read_text(encoding="utf-8").strip() if note.is_file() else str(seed)
     if found != str(seed):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from episodes.errors import DataError
 from fewshot.encoders._clip_import import import_clip_model
-from fewshot.encoders.base import VisionEncoder, cast_matrices
+from fewshot.encoders.base import VisionEncoder
 from fewshot.encoders.packed import PackedLinear, can_pack
 from fewshot.encoders.undrawn import Undrawn
 
@@ -108,19 +108,22 @@ class ClipViT(VisionEncoder):
 
     def inference_copy(self, dtype: torch.dtype) -> VisionEncoder:
         """See `VisionEncoder.inference_copy`; QuickGELU's factor moves into the matrices around it, which leaves SiLU."""
-        copied = super().inference_copy(torch.float32)
+        copied = super().inference_copy(dtype)
         assert isinstance(copied, ClipViT)
-        for block in copied.visual.transformer.resblocks:
-            for parameter in (block.mlp.c_fc.weight, block.mlp.c_fc.bias):
-                parameter.data.mul_(_QUICK_GELU)
-            block.mlp.c_proj.weight.data.div_(_QUICK_GELU)
         copied._folded = True
-        if dtype != torch.float32:
-            cast_matrices(copied, dtype)
-            copied.visual.proj.data = copied.visual.proj.data.to(dtype)
         if dtype == torch.bfloat16 and self.device.type == "cpu" and can_pack():
             copied._pack()
         return copied
+
+    def _cast(self, dtype: torch.dtype) -> dict[nn.Parameter, Tensor]:
+        """See `VisionEncoder._cast`."""
+        cast = super()._cast(dtype)
+        cast[self.visual.proj] = self.visual.proj.to(dtype, copy=True)
+        for block in self.visual.transformer.resblocks:
+            for parameter in (block.mlp.c_fc.weight, block.mlp.c_fc.bias):
+                cast[parameter] = (parameter * _QUICK_GELU).to(dtype)
+            cast[block.mlp.c_proj.weight] = (block.mlp.c_proj.weight / _QUICK_GELU).to(dtype)
+        return cast
 
     def _pack(self) -> None:
         """Swap the linear layers of all blocks but the last, which is mostly one token, for packed ones."""
@@ -223,8 +226,10 @@ def visual_from_state(state: Mapping[str, Tensor], name: str, *, rounded: bool =
     model = import_clip_model()
     visual_state = {key.removeprefix("visual."): value for key, value in state.items()}
     try:
-        with torch.device("meta"):  # no memory, and no random numbers, for weights that are replaced at once
-            visual = _empty_visual(model, visual_state)
+        # Neither memory nor random numbers for weights that are replaced at once. Made on "meta" they would be drawn there, for which
+        # torch imports its compiler: a second.
+        with Undrawn():
+            visual = _empty_visual(model, visual_state).to("meta")
         if rounded:
             model.convert_weights(visual)
         kept = {key: value.dtype for key, value in visual.state_dict().items()}

@@ -14,6 +14,7 @@ from episodes import ImageTable, read_class_folders, read_task_directory
 from episodes.errors import DataError, UsageError
 from episodes.files import display_name
 from episodes.ranges import upper
+from episodes.wording import counted
 from fewshot.config import TrainConfig
 from fewshot.console import Console
 from fewshot.encoders.leakage import pretraining_warning
@@ -123,7 +124,7 @@ def _refuse_unreadable(split: Split, config: TrainConfig) -> None:
         found = [text for text in pool.map(problem, items) if text is not None]
     if found:
         raise DataError(
-            f"{len(found)} pictures cannot be read: {'; '.join(found[:5])}. Mend or remove them, or go without "
+            f"{counted(len(found), 'picture')} cannot be read: {'; '.join(found[:5])}. Mend or remove them, or go without "
             "--strict; nothing was written"
         )
 

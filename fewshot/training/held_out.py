@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from episodes import ImageTable
 from episodes.counter_random import random_bits
 from episodes.errors import DataError
+from episodes.wording import counted
 
 NEW_CLASSES, THESE_CLASSES = "new classes of this kind", "these classes"
 FEWEST = 4  # training classes of which some are held out
@@ -77,11 +78,12 @@ def _hold_pictures_out(table: ImageTable, seed: int, shots: int) -> Split:
         rows_train += [int(rows[i]) for i in sorted(order[n_held:])]
     if not rows_held:
         raise DataError(
-            f"{classes} classes are too few to hold some out for validation, and their pictures too: give --val_data"
+            f"{counted(classes, 'class is', 'classes are')} too few to hold some out for validation, and their pictures too: "
+            "give --val_data"
         )
     note = (
-        f"{classes} classes are too few to hold some out: a fifth of each class's pictures is held out instead, so validation "
-        "measures these classes, not new ones (give --val_data for those)"
+        f"{counted(classes, 'class is', 'classes are')} too few to hold some out: a fifth of each class's pictures is held out "
+        "instead, so validation measures these classes, not new ones (give --val_data for those)"
     )
     return Split(table.select_rows(rows_train), table.select_rows(rows_held), note, THESE_CLASSES)
 

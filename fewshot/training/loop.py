@@ -29,6 +29,7 @@ class TrainResult:
         untouched_accuracy: of the encoder before tuning.
         accuracy: of the encoder that was kept.
         ci95: half the width of its 95 % interval.
+        pictures: how many distinct pictures the two are of.
         alpha: the share of the tuned weights in the kept ones; 0 keeps the untouched encoder.
         best_epoch: the epoch whose weights were mixed.
         difference: the best mix less untouched, on the same episodes; `ci95_new_classes` is what it had to exceed.
@@ -39,6 +40,7 @@ class TrainResult:
     untouched_accuracy: float
     accuracy: float
     ci95: float
+    pictures: int
     alpha: float
     best_epoch: int
     difference: PairedDifference
@@ -120,6 +122,7 @@ def _result(run: Run, state: run_state.RunState, selection: Selection | None) ->
         selection.untouched.mean,
         selection.kept.mean,
         selection.kept.ci95,
+        len(set(selection.kept.row.tolist())),
         selection.alpha,
         run.fabric.broadcast(state.best_epoch),
         selection.difference,

@@ -12,6 +12,7 @@ from episodes import EpisodeSampler
 from episodes.counter_random import random_bits
 from episodes.errors import DataError, UsageError
 from episodes.files import display_name
+from episodes.wording import counted
 from fewshot import checkpoint
 from fewshot.adaptation.meta import method_of
 from fewshot.config import EpisodePlan, TrainConfig, plan_episodes
@@ -50,6 +51,7 @@ class Run:
         if not self.main:
             self.console = Console(quiet=True)
         self.workers = default_workers(config.workers)
+        self._agree(lambda: output_folder(config))  # looked at before anything that takes time
         self.split: Split = read_split(config, self.console)
         self.encoder: VisionEncoder = load_encoder(config.backbone, download_root=config.download_root)
         self.encoder.embed_views = config.embed_views
@@ -97,7 +99,7 @@ class Run:
         plan = plan_episodes(config, len(table), eligible, self.fabric.world_size)
         refuse_beyond_memory(config.batch_size // self.fabric.world_size, self.encoder.image_size, self.fabric.device)
         self.console.line(
-            f"{plan.episodes_per_step} episode(s) a step: {plan.ways}-way {config.shots}-shot, {config.queries} queries a class; "
+            f"{counted(plan.episodes_per_step, 'episode')} a step: {plan.ways}-way {config.shots}-shot, {config.queries} queries a class; "
             f"{plan.steps_per_epoch} steps an epoch"
         )
         if eligible < len(table.class_names):
@@ -117,19 +119,27 @@ class Run:
             episodes=self.plan.episodes_per_step * self.schedule.steps,
         )
 
-    def _claim_folder(self) -> Path:
-        """The run's folder, with its config.json written; every process gets the same."""
-        name: Any = None
+    def _agree(self, find: Callable[[], Path]) -> Path:
+        """What the first process finds, in every process; its errors too."""
+        found: Any = None
         if self.main:
             try:
-                name = str(output_folder(self.config))
-                require_room(Path(name), bytes_of_run(self.model))
+                found = find()
             except (DataError, UsageError) as error:
-                name = error
-        name = self.fabric.broadcast(name)
-        if isinstance(name, Exception):
-            raise name
-        folder = Path(name)
+                found = error
+        found = self.fabric.broadcast(found)
+        if isinstance(found, Exception):
+            raise found
+        return Path(found)
+
+    def _folder_with_room(self) -> Path:
+        folder = output_folder(self.config)
+        require_room(folder, bytes_of_run(self.model))
+        return folder
+
+    def _claim_folder(self) -> Path:
+        """The run's folder, with its config.json written; every process gets the same."""
+        folder = self._agree(self._folder_with_room)
         if self.main:
             folder.mkdir(parents=True, exist_ok=True)
             for left in folder.glob(".*.tmp"):  # of a run that was killed while it wrote

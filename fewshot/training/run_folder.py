@@ -95,8 +95,13 @@ def _refuse_of_others(folder: Path) -> None:
     """Refuse a place where a run's files would overwrite what is none: a log that a scheduler keeps there is left alone.
 
     Raises:
-        DataError: It is no folder, or holds a config.json or metrics.csv that no run wrote.
+        DataError: It is no folder, none can be made there, or it holds a config.json or metrics.csv that no run wrote.
     """
+    above = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not above.is_dir() and above != folder:
+        raise DataError(f"{folder}: lies below {above}, which is a file; give another --output")
+    if above.is_dir() and not os.access(above, os.W_OK):
+        raise DataError(f"{folder}: {above} cannot be written to; give another --output")
     if os.path.lexists(folder) and not folder.is_dir():
         raise DataError(f"{folder}: is no folder; give another --output")
     if (folder / checkpoint.CONFIG).exists():

@@ -30,7 +30,7 @@ def test_the_example_is_a_task_of_five_classes(tmp_path: Path, copy: bool) -> No
 @pytest.mark.parametrize(
     ("classes", "queries", "message"),
     [
-        ({"a": 1, "b": 0}, 1, "1 classes have pictures: it takes two"),
+        ({"a": 1, "b": 0}, 1, "1 class has pictures: it takes two"),
         ({"a": 1, "b": 1}, 0, "no pictures to name"),
     ],
 )

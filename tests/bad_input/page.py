@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.bad_input.browsing import ASKS
 from tests.bad_input.case import Case, Group
 from tests.bad_input.pictures import KINDS, Kind
 from tests.bad_input.table import GROUPS
@@ -23,6 +24,11 @@ but some input could not be read (each is named). `--strict` makes 1 of 3.
 As a query: a picture that can be read is answered; one that cannot keeps its row, with an empty label, and is named with the
 reason. As a support picture it is left out and named, and its class too if it was the last. In training the next picture of its
 class takes its place. What is passed over has no row and is counted, with examples.
+"""
+
+BROWSER = """## The page in the browser (`app`)
+
+200 is taken (what cannot be read is named, and is in no class); everything else changes nothing: classes and pictures stay as they are.
 """
 
 
@@ -50,12 +56,18 @@ def of_group(group: Group) -> str:
     return table(("input", "exit status", "said, among other words"), [of_case(case) for case in group.cases])
 
 
+def of_asks() -> str:
+    rows = [(ask.what, str(ask.status), f"“{ask.says}”" if ask.says else "") for ask in ASKS]
+    return table(("sent", "HTTP status", "answered, among other words"), rows)
+
+
 def page() -> str:
     """The whole page."""
-    total = sum(map(len, KINDS.values())) + sum(len(group.cases) for group in GROUPS)
+    total = sum(map(len, KINDS.values())) + sum(len(group.cases) for group in GROUPS) + len(ASKS)
     parts = [HEAD.format(total=total)]
     parts += [f"### {title}\n\n{of_kinds(kinds)}\n" for title, kinds in KINDS.items()]
     parts += [f"## {group.title}\n\n{of_group(group)}\n" for group in GROUPS]
+    parts.append(f"{BROWSER}\n{of_asks()}\n")
     return "\n".join(parts)
 
 

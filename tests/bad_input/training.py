@@ -50,6 +50,7 @@ SETTINGS = Group("Settings of training (`train`)", train, (
     Case("the output is the folder of classes", lambda place: ("--output", place.classes), 2, "among its classes"),
     Case("the output is a finished run", lambda place: ("--output", place.run), 1, "never overwritten"),
     Case("the output is a file", lambda place: ("--output", place.result), 1, "is no folder"),
+    Case("the output below a file", lambda place: ("--output", place.result / "run"), 1, "lies below"),
     Case("the output is a link to itself", looping, 1, "is no folder"),
     Case("the output holds another program's config.json", foreign(CONFIG), 1, CONFIG),
     Case("the output holds another program's metrics.csv", foreign(METRICS), 1, "that no run wrote"),

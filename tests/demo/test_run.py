@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from episodes.errors import DataError
 from fewshot.console import Console
 from fewshot.demo.run import run_demo
 
@@ -21,3 +22,11 @@ def test_the_demo_learns_unseen_alphabets(tmp_path: Path) -> None:
     model = (result.checkpoint / "model.safetensors").read_bytes()
     again = run_demo(tmp_path / "demo", Console(quiet=True))  # nothing is done twice
     assert again == result and (result.checkpoint / "model.safetensors").read_bytes() == model
+
+
+def test_a_file_in_its_place_is_told_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for target, said in ((tmp_path / "file", "found a file"), (tmp_path / "file" / "demo", "none can be made there")):
+        with pytest.raises(DataError, match=rf"{target}: expected a new folder.*{said}.*fewshot demo DIR"):
+            run_demo(target, Console(quiet=True))
+    assert (tmp_path / "file").read_text() == "mine"

@@ -122,7 +122,7 @@ def test_a_folder_that_cannot_be_listed_is_named(make_tree: MakeTree, monkeypatc
         ((), "It is empty"),
         (("1.png", "2.png"), "Found 2 pictures directly in it"),
         (("a/x/1.png", "b/y/1.png"), "nested=True"),
-        (("a/1.txt",), "Found 1 folders; passed over: 1 without a picture suffix"),
+        (("a/1.txt",), "Found 1 folder; passed over: 1 without a picture suffix"),
     ],
 )
 def test_errors_say_what_was_found(make_tree: MakeTree, names: tuple[str, ...], expected: str) -> None:

@@ -60,7 +60,9 @@ def test_support_and_query_of_one_task(make_tree: MakeTree) -> None:
     episodes = [task("apart", [0, 1], [3]), task("leaks", [0, 1], [2, 3]), task("twice", [0, 2], [3])]
     found = shared_within_tasks(table, episodes)
     assert [(p.task, Path(p.support[0]).name, Path(p.query[0]).name) for p in found] == [("leaks", "1.png", "3.png")]
-    assert "in 1 tasks" in found.summary() and not shared_within_tasks(table, episodes[:1])
+    assert "1 picture is support and query of one task, in 1 task:" in found.summary() and not shared_within_tasks(
+        table, episodes[:1]
+    )
 
 
 def test_tables_without_files_are_refused() -> None:

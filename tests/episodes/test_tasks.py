@@ -72,7 +72,7 @@ def test_bad_input_is_passed_over_and_counted(make_tree: MakeTree) -> None:
     table, episodes = read_task_directory(root)
     assert episodes[0].class_names == ("c2", "c10") and len(table) == len(TASKS)
     assert table.passed_over.counts == {
-        "folders that are no tasks": 1, "without a picture suffix": 1, "hidden": 1, "sub-folders of query/": 1,
+        "folders beside the tasks": 1, "without a picture suffix": 1, "hidden": 1, "sub-folders of query/": 1,
         "pictures outside a class folder": 1, "classes without a support picture": 1,
     }  # fmt: skip
 
@@ -106,7 +106,7 @@ GOOD = ("task1/support/a/1.png", "task1/support/b/1.png", "task1/query/1.png", "
         (
             ("task2/support/a/", "task2/support/x.png", "task2/query/1.png"),
             1,
-            r"found 1 class folders .* and 1 pictures",
+            r"found 1 class folder .* and 1 picture outside",
         ),
         (("task2/support/a/1.txt", "task2/query/1.png"), 1, r"task2 has no picture in support/<class>/"),
         (("task2/support/a/1.png",), 0, r"task2 has no folder query/.*no rows"),
