@@ -20,10 +20,10 @@ BAR = 2.0
 
 def run(scratch: Path, quick: bool) -> list[Row]:
     """The weights of the losses, on `tiny`'s last block and two fixed views of each picture; caches are empty when it begins."""
-    new = class_folders(scratch / "ablation-new", 8, 25)
+    new = class_folders(scratch / "ablation-new", 8, 25, first=20, seed=2)
     base = TrainConfig(
         train_data=class_folders(scratch / "ablation-train", 12, 12),
-        val_data=class_folders(scratch / "ablation-val", 8, 12),
+        val_data=class_folders(scratch / "ablation-val", 8, 12, first=12, seed=1),
         backbone="tiny",
         unfreeze_blocks=1,
         views=2,

@@ -69,12 +69,12 @@ def _photograph(width: int, height: int, generator: np.random.Generator) -> Imag
     return Image.fromarray((total / total.max() * 255).astype(np.uint8))
 
 
-def class_folders(root: Path, classes: int, each: int, **settings: int) -> Path:
-    """`classes` folders of `each` photographs; settings as in `photographs`."""
+def class_folders(root: Path, classes: int, each: int, *, first: int = 0, **settings: int) -> Path:
+    """`classes` folders of `each` photographs, numbered from `first` on; settings as in `photographs`."""
     if not root.exists():
         files = photographs(classes * each, **settings)
         for i, data in enumerate(files):
-            folder = root / f"class{i // each:03d}"
+            folder = root / f"class{first + i // each:03d}"
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{i % each:04d}.jpg").write_bytes(data)
     return root

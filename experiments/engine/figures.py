@@ -125,7 +125,7 @@ def _differences(findings: Findings) -> Drawing | None:
         axes.set_ylim(len(labels) - 0.5, -0.5)
         axes.set_xlabel("difference, points of accuracy (filled: real after Holm's correction)")
         axes.grid(axis="y", visible=False)
-        axes.legend(loc="upper left", bbox_to_anchor=(0, 1.0), frameon=True, framealpha=0.9, fontsize=9)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=len(kinds), frameon=False, fontsize=9)
 
     caption = "Paired differences on the same episodes, with the 95 % interval of seeds and episodes together"
     return _drawing("differences", caption, numbers, (8, 1.2 + 0.34 * len(labels)), draw)

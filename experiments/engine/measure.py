@@ -7,6 +7,7 @@ computed anew for each run: their hidden states are shared.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -110,7 +111,7 @@ def _test_set(folder: Path, tests: TestPlan, nested: bool) -> EvaluationSet:
 
 def _validation_set(config: TrainConfig) -> EvaluationSet:
     """The pictures that select within a run, in episodes that the choice of the mix did not see."""
-    split = read_split(config, Console(quiet=True))
+    split = read_split(config, Console(quiet=True, stream=io.StringIO()))  # training has said all that there is to say
     validation = Validation(split.validation, config, 0, None)
     episodes = validation.episodes(Purpose.DECIDE)
     table = validation.table

@@ -81,8 +81,9 @@ def _whole(number: float) -> str:
     return "–" if number != number else f"{number:,.0f}"
 
 
-def _comparisons(findings: Findings) -> list[dict[str, Any]]:
-    rows = []
+def _comparisons(findings: Findings) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Each family, such as "asked, by set", with its rows."""
+    families: dict[str, list[dict[str, Any]]] = {}
     for row in findings.comparisons.to_dict("records"):
         points = f"{100 * row['difference']:+.1f} ± {100 * row['ci95']:.1f}"
         p = "–" if row["p_holm"] != row["p_holm"] else "< 0.001" if row["p_holm"] < 0.001 else f"{row['p_holm']:.3f}"
@@ -92,8 +93,8 @@ def _comparisons(findings: Findings) -> list[dict[str, Any]]:
             "p": p,
             "positive": row["difference"] > 0,
         }
-        rows.append({**{key: row[key] for key in ("a", "b", "real")}, **told})
-    return rows
+        families.setdefault(row["family"], []).append({**{key: row[key] for key in ("a", "b", "real")}, **told})
+    return list(families.items())
 
 
 def _validation(findings: Findings) -> list[dict[str, Any]]:

@@ -2,13 +2,12 @@
 
 results     a row a run x set x shots x seed: accuracy, interval, costs, what validation said, the configuration
 episodes    every accuracy behind it, so that anything can be paired later
-curves      validation accuracy by epoch
+curves      validation accuracy, loss and the prototypical loss's share of the gradient by epoch
 comparisons paired differences with both sources of spread, Holm's correction
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -23,7 +22,7 @@ from episodes import mean_interval
 from episodes.errors import DataError
 from episodes.files import atomic_write
 from experiments.engine.ablation import Ablation, Measure, condition
-from experiments.engine.execute import Outcome, record_of
+from experiments.engine.execute import Outcome
 from experiments.engine.measure import (
     VALIDATION,
     EvaluationSet,
@@ -34,14 +33,13 @@ from experiments.engine.measure import (
 )
 from experiments.engine.pairing import compare_all
 from experiments.engine.plan import PlannedRun
-from fewshot.checkpoint import METRICS
+from experiments.engine.run_columns import about_run, curves
 
 UNTOUCHED = "untouched"
 TABLES = ("results", "episodes", "curves", "comparisons")
 NOTE = "ablation.json"
 #: Columns that no two runs of the same settings share.
 TIMINGS = ("seconds", "wall_seconds", "peak_memory_mb", "peak_gpu_memory_mb")
-_COSTS = ("wall_seconds", "peak_memory_mb", "peak_gpu_memory_mb")
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +132,7 @@ def collect(ablation: Ablation, outcomes: Sequence[Outcome], tests: TestPlan) ->
     }
     results, by_episode = pd.DataFrame(rows), pd.DataFrame(episodes)
     comparisons = compare_all(by_episode, note)
-    return Findings(results, by_episode, pd.DataFrame(_curves(finished)), comparisons, note)
+    return Findings(results, by_episode, pd.DataFrame(curves(finished)), comparisons, note)
 
 
 def _pairs_left(ablation: Ablation, conditions: list[str]) -> list[tuple[str, str]]:
@@ -167,7 +165,7 @@ def _measured(
     several = len({run.config.backbone for run in runs}) > 1
     seen: set[tuple[Any, ...]] = set()
     for run in runs:
-        about = _about(run)
+        about = about_run(run)
         base = f"{UNTOUCHED} {Path(run.config.backbone).name}" if several else UNTOUCHED
         for evaluated in evaluation_sets(tests, run.config):
             where = VALIDATION if evaluated.folder is None else names[evaluated.folder]
@@ -204,60 +202,6 @@ def _read(folder: Path, measure: Measure, evaluated: EvaluationSet) -> Iterator[
 def _episodes(of: Mapping[str, Any], row: Mapping[str, Any], accuracies: Sequence[float]) -> list[dict[str, Any]]:
     keys = {"condition": of["condition"], "set": of["set"], "shots": row["shots"], "seed": of["seed"]}
     return [{**keys, "episode": number, "accuracy": value} for number, value in enumerate(accuracies)]
-
-
-def _about(run: PlannedRun) -> dict[str, Any]:
-    """Costs, what validation said, and every setting, of a finished run."""
-    metrics = _metrics(run.folder)
-    untouched = next(row for row in metrics if row["kind"] == "untouched")
-    decision = [row for row in metrics if row["kind"] == "decision"][-1]
-    alpha = float(decision["alpha"])
-    mixes = [row for row in metrics if row["kind"] == "wise-ft"]
-    kept = max(mixes, key=lambda row: float(row["val_accuracy"])) if alpha else untouched
-    record = record_of(run.folder)
-    return {
-        "seconds": sum(float(row["seconds"]) for row in metrics if row["kind"] == "epoch"),
-        **{name: record.get(name, math.nan) for name in _COSTS},
-        "val_accuracy": float(kept["val_accuracy"]),
-        "val_ci95": float(kept["val_ci95"]),
-        "val_episodes": int(kept["val_episodes"]),
-        "val_untouched": float(untouched["val_accuracy"]),
-        "val_difference": float(decision["difference"]),
-        "val_difference_ci95": float(decision["difference_ci95"] or "nan"),
-        "kept_alpha": alpha,
-        "best_epoch": int(decision["epoch"]),
-        **_settings(run.config.to_json()),
-    }
-
-
-def _settings(settings: Mapping[str, Any], before: str = "config.") -> dict[str, Any]:
-    """One column a setting; lists as text, so that a column has one type."""
-    columns: dict[str, Any] = {}
-    for name, value in settings.items():
-        if name in ("output", "resume", "quiet", "json"):
-            continue
-        if isinstance(value, Mapping):
-            columns |= _settings(value, f"{before}{name}.")
-        else:
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            plain = number and name not in ("unfreeze_blocks", "ways", "shots")
-            columns[before + name] = value if plain or value is None else str(value)
-    return columns
-
-
-def _metrics(folder: Path) -> list[dict[str, str]]:
-    with open(folder / METRICS, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _curves(runs: Sequence[PlannedRun]) -> list[dict[str, Any]]:
-    rows = []
-    for run in runs:
-        for row in _metrics(run.folder):
-            if row["kind"] in ("untouched", "epoch"):
-                numbers = {name: float(row[name] or "nan") for name in ("val_accuracy", "val_ci95", "loss", "seconds")}
-                rows.append({"condition": run.name, "seed": run.seed, "epoch": int(row["epoch"]), **numbers})
-    return rows
 
 
 def _against_untouched(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:

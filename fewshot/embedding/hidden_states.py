@@ -15,9 +15,9 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -246,6 +246,9 @@ def compute_hidden_states(
 ) -> HiddenStates:
     """Run every view of every picture through the trunk and store what comes out; written aside and moved into place.
 
+    Where a trunk of the same pictures behind fewer blocks is stored, the blocks in between go on from that: the same bits, without
+    reading a picture.
+
     Args:
         root: folder of the trunks.
         key: of this one.
@@ -264,7 +267,11 @@ def compute_hidden_states(
     beside = root / f".{note.stem}.{os.getpid()}.part"
     try:
         make_file(beside, hidden_states_bytes(key, like))
-        problems = _fill(beside, key, n_frozen, encoder, source, workers, progress)
+        shallower = stored_hidden_states(root, key, n_frozen)
+        if shallower is None:
+            problems = _fill(beside, key, n_frozen, encoder, source, workers, progress)
+        else:
+            problems = _go_on(beside, shallower, n_frozen, encoder, key.precision, progress)
         os.replace(beside, note.with_suffix(".bin"))
     except OSError as error:
         raise DataError(
@@ -291,17 +298,12 @@ def _fill(
 ) -> dict[int, str]:
     """Write the hidden states into a file of their size; row -> what is wrong with the picture, of unreadable ones."""
     expected = key.n_pictures * key.views
-    mapped = np.memmap(path, dtype=_ROW, mode="r+")
-    rows = mapped.reshape(expected, -1)
     problems: dict[int, str] = {}
-
-    def keep(places: list[int], hidden: Tensor) -> None:
-        rows[places] = hidden.contiguous().flatten(1).view(torch.uint8).numpy()
-
     size, precision = key.batch_size, key.precision
     board = ReadingBoard(workers)
     with (
         board.naming_deaths(source.items),
+        _rows_of(path, expected) as keep,
         FixedShapeBatches(
             encoder, _trunk(n_frozen), keep, size=size, expected=expected, precision=precision
         ) as batches,
@@ -313,8 +315,49 @@ def _fill(
                 batches.add(row * key.views + view, pictures[view])
             if progress is not None:
                 progress(done, key.n_pictures)
-    mapped.flush()
     return problems
+
+
+def _go_on(
+    path: Path,
+    shallower: HiddenStates,
+    n_frozen: int,
+    encoder: VisionEncoder,
+    precision: Precision,
+    progress: Callable[[int, int], None] | None,
+) -> dict[int, str]:
+    """What `_fill` writes and returns, from hidden states behind fewer blocks."""
+    expected = len(shallower) * shallower.views
+
+    def between(copied: VisionEncoder, hidden: Tensor) -> Tensor:
+        return copied.forward_blocks(hidden, shallower.n_frozen, n_frozen)
+
+    with (
+        _rows_of(path, expected) as keep,
+        FixedShapeBatches(
+            encoder, between, keep, size=shallower.batch_size, expected=expected, precision=precision
+        ) as batches,
+    ):
+        for row in range(len(shallower)):
+            for view in range(0 if row in shallower.problems else shallower.views):
+                place = row * shallower.views + view
+                batches.add(place, shallower._read(place))
+            if progress is not None:
+                progress(row + 1, len(shallower))
+    return dict(shallower.problems)
+
+
+@contextmanager
+def _rows_of(path: Path, count: int) -> Iterator[Callable[[list[int], Tensor], None]]:
+    """Writes hidden states to their places of a file that has its size already."""
+    mapped = np.memmap(path, dtype=_ROW, mode="r+")
+    rows = mapped.reshape(count, -1)
+
+    def keep(places: list[int], hidden: Tensor) -> None:
+        rows[places] = hidden.contiguous().flatten(1).view(torch.uint8).numpy()
+
+    yield keep
+    mapped.flush()
 
 
 def _write_note(note: Path, like: Tensor, problems: dict[int, str]) -> None:

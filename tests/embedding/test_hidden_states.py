@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import pickle
+import shutil
 import warnings
 from pathlib import Path
 
@@ -125,6 +126,23 @@ def test_a_run_with_more_frozen_blocks_goes_on_from_a_trunk_behind_fewer(config:
     off = rows(train(dataclasses.replace(run, trunk_cache="off", output=tmp_path / "off")).path)
     for a, b in zip(rows(path), off, strict=True):
         assert (a["loss"] == b["loss"] == "") or float(a["loss"]) == pytest.approx(float(b["loss"]), rel=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_a_deeper_trunk_goes_on_from_one_behind_fewer_blocks_without_reading_a_picture(
+    encoder: VisionEncoder, tmp_path: Path, precision: str
+) -> None:
+    folder = write_pictures(tmp_path / "pictures", 2, 20)
+    (folder / "class00" / "broken.png").write_bytes(b"no picture")
+    table = read_class_folders(folder)
+    key = hidden_states_key(encoder, table.items, views=2, augmentation=Augmentation(), seed=3, precision=precision)  # type: ignore[arg-type]
+    source = PictureSource(table.items, encoder.image_size, Augmentation(), views=2, seed=3)
+    expected = compute_hidden_states(tmp_path / "alone", key, 2, encoder, source)
+    shallower = compute_hidden_states(tmp_path / "shared", key, 0, encoder, source)
+    shutil.rmtree(folder)
+    found = compute_hidden_states(tmp_path / "shared", key, 2, encoder, source)
+    assert found.path.read_bytes() == expected.path.read_bytes() != shallower.path.read_bytes()
+    assert found.problems == expected.problems and len(found.problems) == 1 and found.n_frozen == 2
 
 
 def test_auto_uses_it_where_it_pays_and_says_what_it_takes(config: TrainConfig, tmp_path: Path) -> None:

@@ -94,6 +94,8 @@ def test_measured_on_the_same_episodes_as_a_plain_evaluation(
                 of = (all_rows["condition"] == name) & (all_rows["set"] == place.name) & (all_rows["shots"] == shots)
                 found = all_rows[of & all_rows["seed"].isin([1, -1])]
                 np.testing.assert_array_equal(found["accuracy"], expected)
+    of_epochs = findings.curves[findings.curves["epoch"] > 0]
+    assert of_epochs["prototypical_share"].between(0, 1, inclusive="neither").all() and len(of_epochs) == 4
     assert set(findings.comparisons["family"]) == {
         f"{what}, {where}" for what in ("asked", "against untouched") for where in ("mean of the sets", "by set")
     }
@@ -275,17 +277,18 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
 def test_from_the_command_line(
     base: TrainConfig, test_folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "mine.py").write_text(OWN)
+    (tmp_path / "mine.py").write_text(OWN.rstrip() + " | {'none': dataclasses.replace(base, min_images=999)}\n")
     flags = ["--train_data", base.train_data, "--val_data", base.val_data, "--backbone", base.backbone, "--epochs", 1]
     flags += ["--batch_size", 24, "--queries", 2, "--workers", 0, "--val_queries", 4, "--val_episodes", 20, "--quiet"]
     flags += ["--test_data", test_folders[0], "--runs", tmp_path / "runs", "--set", "unfreeze_blocks=1"]
     command = ["run", str(tmp_path / "mine.py"), *map(str, flags), "--test_episodes", "5"]
     assert main(command) == 1  # 20 pictures a class are needed
-    assert "all 2 runs failed" in capsys.readouterr().err
+    assert "all 3 runs failed" in capsys.readouterr().err
     command[command.index(str(test_folders[0]))] = str(write_pictures(tmp_path / "wide", 5, 20, seed=3, offset=70))
-    assert main(command) == 0  # trained above, measured now
+    assert main(command) == 3  # two were trained above and are measured now; of the third the error is kept
     told = capsys.readouterr().out
     assert "wide, 5 shots" in told and "rate-0.0001" in told
+    assert "failed: none, seed 0: " in told and "999" in told.partition("failed: none")[2]
     assert main(["report", str(tmp_path / "runs")]) == 0
     page = (tmp_path / "runs/mine/report.html").read_text()
     assert "Does a higher rate help?" in page and "://" not in page and page.count("data:image/png") == 3
@@ -305,7 +308,8 @@ def test_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         read_findings(tmp_path)
 
 
-def test_list_names_the_questions(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["list"]) == 0
-    told = capsys.readouterr().out
+def test_list_names_the_questions_in_any_folder(tmp_path: Path) -> None:
+    listed = [sys.executable, "-m", "experiments", "list"]
+    where = {**os.environ, "PYTHONPATH": str(ROOT)}
+    told = subprocess.run(listed, cwd=tmp_path, env=where, check=True, capture_output=True, text=True).stdout
     assert all(name in told and ablation.question in told for name, ablation in shipped().items())
