@@ -38,7 +38,7 @@ def run(scratch: Path, quick: bool) -> list[Row]:
     tables = {}
     previous = os.environ.get("FEWSHOT_CACHE")
     try:
-        for _ in range(1 if quick else 3):
+        for _ in range(1 if quick else 2):
             for name in seconds:
                 place = scratch / "ablation" / name
                 shutil.rmtree(place, ignore_errors=True)

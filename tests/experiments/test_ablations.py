@@ -293,7 +293,8 @@ def test_from_the_command_line(
     page = (tmp_path / "runs/mine/report.html").read_text()
     assert "Does a higher rate help?" in page and "://" not in page and page.count("data:image/png") == 3
     assert r"\toprule" in (tmp_path / "runs/mine/table.tex").read_text()
-    record = json.loads(next((tmp_path / "runs/runs").glob("*/run.json")).read_text())
+    finished = next((tmp_path / "runs/runs").glob("*/model.safetensors")).parent
+    record = json.loads((finished / "run.json").read_text())
     assert record["results_version"] >= 1 and record["peak_memory_mb"] > 0
     command[command.index("unfreeze_blocks=1")] = "unfreeze_blocks=3"
     assert main([*command, "--set", "visual_lr=1"]) == 2  # two runs that are one
