@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.engine.pairing import ALL_SETS, column_name, condition_means
-from experiments.engine.results import Findings
+from experiments.engine.results import UNTOUCHED, Findings
 
 MOST = 4  # pairs that a sentence names
 
@@ -46,9 +46,20 @@ def answer(findings: Findings) -> str:
     parts += _compared(findings, "against untouched", "the untouched encoder")
     parts += _compared(findings, "asked", None)
     sentence = "; ".join(parts) + "."
+    sentence += _kept_untouched(findings)
     if len(note["seeds"]) == 1:
         sentence += " With one seed, how much runs differ from seed to seed is in none of the intervals."
     return sentence
+
+
+def _kept_untouched(findings: Findings) -> str:
+    """How many runs are measured as the untouched encoder because validation kept that; nothing where none is."""
+    results = findings.results
+    runs = results[results["run"] != UNTOUCHED].drop_duplicates("run")
+    kept = int((runs["kept_alpha"] == 0).sum())
+    if not kept:
+        return ""
+    return f" Validation kept the untouched encoder in {kept} of {len(runs)} runs; --mix 1 measures what they tuned."
 
 
 def _compared(findings: Findings, what: str, against: str | None) -> list[str]:
@@ -60,7 +71,8 @@ def _compared(findings: Findings, what: str, against: str | None) -> list[str]:
         return []
     real, who = family[family["real"]], f"against {against}" if against else "among the runs"
     if real.empty:
-        return [f"{who}, none of {len(family)} differences is real after Holm's correction"]
+        none = f"none of {len(family)} differences is real" if len(family) > 1 else "the one difference is not real"
+        return [f"{who}, {none} after Holm's correction"]
     told = [_pair(part, against) for _, part in real.groupby(["a", "b"], sort=False)]
     more = f", and {len(told) - MOST} more" if len(told) > MOST else ""
     rest = len(family) - len(real)

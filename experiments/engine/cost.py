@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import sys
 import time
 from collections.abc import Iterator
@@ -51,6 +53,15 @@ def costs() -> Iterator[Cost]:
         cost.peak_memory_mb = _peak() / 2**20
         if torch.cuda.is_available():
             cost.peak_gpu_memory_mb = torch.cuda.max_memory_allocated() / 2**20
+
+
+def let_go() -> None:
+    """Give back what the run before held: its objects, and under glibc the memory that the allocator keeps for later."""
+    gc.collect()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def _forget_peak() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import json
 import os
 import traceback
@@ -16,7 +15,7 @@ from typing import Any, Literal
 from episodes.errors import DataError, UsageError
 from episodes.files import atomic_write
 from experiments.engine.ablation import Measure
-from experiments.engine.cost import costs
+from experiments.engine.cost import costs, let_go
 from experiments.engine.identity import RESULTS_VERSION, circumstances, data_fingerprint
 from experiments.engine.measure import TestPlan, measure_run, measure_untouched, untouched_folder
 from experiments.engine.plan import PlannedRun
@@ -88,7 +87,7 @@ def _train(run: PlannedRun, console: Console) -> None:
     data = {name: data_fingerprint(path) for name in ("train_data", "val_data") if (path := getattr(run.config, name))}
     record: dict[str, Any] = {"digest": run.digest, "results_version": RESULTS_VERSION, "data": data} | circumstances()
     _write_record(folder, record)
-    gc.collect()  # what the run before left is none of this one's memory
+    let_go()  # what the run before left is none of this one's memory
     with costs() as cost:
         train(dataclasses.replace(run.config, resume=(folder / RESUME).is_file()), console)
     _write_record(folder, record | cost.to_json())

@@ -64,7 +64,11 @@ def train(
     with leave_together():
         run = Run(config, console or config.console)
         run.on_epoch = on_epoch
-        return _go(run)
+        try:
+            return _go(run)
+        finally:
+            if run.metrics is not None:
+                run.metrics.close()
 
 
 def _go(run: Run) -> TrainResult:

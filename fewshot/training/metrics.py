@@ -75,6 +75,11 @@ class Metrics:
             for row in self.rows:
                 writer.writerow([_cell(row.get(column)) for column in COLUMNS])
 
+    def close(self) -> None:
+        """Let the event file go; its writer has a thread of its own, which would otherwise last as long as the process."""
+        if self._board is not None:
+            self._board.close()
+
 
 def _cell(value: Any) -> str:
     if value is None or value != value:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +105,9 @@ def test_measured_on_the_same_episodes_as_a_plain_evaluation(
 def test_a_finished_run_is_never_repeated_and_ablations_share_runs(
     base: TrainConfig, tests: TestPlan, tmp_path: Path
 ) -> None:
+    threads = threading.active_count()
     first, _ = run_ablation(rates(1e-3, 1e-2), base, tmp_path, QUIET, tests=tests)
+    assert threading.active_count() == threads  # a run leaves none behind: a hundred would
     weights = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*") if path.is_file()}
     again, _ = run_ablation(rates(1e-3, 1e-2), base, tmp_path, QUIET, tests=tests)
     pd.testing.assert_frame_equal(first.results, again.results)
@@ -204,6 +207,11 @@ def test_without_test_data_the_numbers_are_said_to_be_of_what_selected(base: Tra
     findings, _ = run_ablation(rates(1e-3, 1e-2), base, tmp_path, QUIET)
     assert set(findings.results["set"]) == {"validation"}
     assert "selected the runs" in summary(findings).splitlines()[2]
+    runs = findings.results[findings.results["run"] != "untouched"]
+    for alphas, told in (((0.0, 1.0), "in 1 of 2 runs; --mix 1"), ((0.5, 1.0), "")):
+        runs = runs.assign(kept_alpha=alphas)
+        said = summary(dataclasses.replace(findings, results=runs))
+        assert told in said and ("Validation kept the untouched" in said) == bool(told)
 
 
 def test_several_measures_and_pairs(base: TrainConfig, tests: TestPlan, tmp_path: Path) -> None:
