@@ -256,6 +256,12 @@ class EpisodeSampler(Sequence[Episode]):
         picked_labels[filled] = labels[used]
         return picked, picked_labels
 
+    def _most_queries(self) -> str:
+        """How many queries there could be, where leaving some out would do."""
+        counts = sorted(self.table.counts.tolist(), reverse=True)
+        most = counts[self.ways[1] - 1] - self.max_shots if len(counts) >= self.ways[1] else 0
+        return f" ({most} of these at most)" if most >= 1 else ""
+
     def _explain_too_few(self) -> str:
         needed = self.max_shots + self.queries
         small = [label for label, count in enumerate(self.table.counts.ravel().tolist()) if count < needed]
@@ -264,8 +270,8 @@ class EpisodeSampler(Sequence[Episode]):
         too_small = f"; too small: {named}{more}" if small else ""
         return (
             f"an episode of {self.ways[1]} ways needs {self.ways[1]} classes with at least {needed} pictures "
-            f"({self.max_shots} shots + {self.queries} queries), found {len(self.eligible)} among "
-            f"{len(self.table.class_names)}{too_small}. Ask for fewer ways, shots or queries, or add pictures"
+            f"({counted(self.max_shots, 'shot')} + {counted(self.queries, 'query', 'queries')}), found {len(self.eligible)} among "
+            f"{len(self.table.class_names)}{too_small}. Ask for fewer ways, shots or queries{self._most_queries()}, or add pictures"
         )
 
 

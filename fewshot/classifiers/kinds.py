@@ -108,6 +108,12 @@ class Calibration:
         """What is known of it, in words."""
         return "; ".join(part.describe() for part in self.parts)
 
+    def in_short(self) -> str:
+        """The same in a few words, for whoever did not ask."""
+        errors = sorted(100 * part.ece_after for part in self.parts)
+        off = f"{errors[0]:.1f}" if len(errors) == 1 else f"{errors[0]:.1f} to {errors[-1]:.1f}"
+        return f"calibrated on {' and '.join(part.source for part in self.parts)} (off by {off} % there)"
+
 
 def _share(log_odds: Floats, tasks: TaskTraits) -> Floats:
     """Log-odds (T, K) of each kind, mixed, as shares (T,)."""

@@ -55,9 +55,9 @@ class Rejection:
         """Thresholds and cost in words, for queries (M,) of these tasks."""
         low, high = self.thresholds.min(), self.thresholds.max()
         between = f"{low:.4f}" if high - low < 5e-5 else f"{low:.4f} to {high:.4f}"
-        text = f"below a confidence of {between}, which {100 * self.rate:g} % of foreign pictures reach in tasks of these ways and shots"
+        text = f"below a confidence of {between}; {100 * self.rate:g} % of pictures of classes that a task has not got reach it"
         cost = float(self.costs[episode].mean())
-        return text if math.isnan(cost) else f"{text}; so do not {100 * cost:.0f} % of pictures of their own classes"
+        return text if math.isnan(cost) else f"{text}, and {100 * cost:.0f} % of pictures of its own classes do not"
 
 
 def known_confidence(calibration: Calibration | None, classifier: str) -> Calibration:

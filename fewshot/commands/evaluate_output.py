@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from episodes.wording import counted
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -96,8 +98,10 @@ def details(rows: list[EvaluationRow], comparisons: list[Comparison]) -> str:
     lines = []
     for row in rows:
         worst = per_class_accuracy(row.results).iloc[0]
-        label = f"{row.encoder}, {row.classifier}, {row.shots if row.shots is not None else 'mixed'} shots"
-        lines.append(f"worst class of {label}: {worst['class']}, {100 * worst['accuracy']:.1f} % of {worst['queries']}")
+        label = f"{row.encoder}, {row.classifier}, {f'{row.shots}-shot' if row.shots is not None else 'mixed shots'}"
+        lines.append(
+            f"worst class of {label}: {worst['class']}, {100 * worst['accuracy']:.1f} % of its {counted(worst['queries'], 'answer')}"
+        )
     return "\n".join([*lines, *comparison_lines(comparisons)])
 
 

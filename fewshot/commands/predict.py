@@ -307,7 +307,7 @@ def _report_result(
         return
     sure = "confidence uncalibrated"
     if known is not None:
-        sure = f"confidence {known.describe()}"
+        sure = f"confidence {known.in_short()}"
     left = int((answers["label"] == "").sum())
     named = f"{counted(rows, 'picture')} of {counted(len(prediction.episodes), 'task')} named"
     if left or prediction.faults:
@@ -320,7 +320,8 @@ def _report_result(
         print(f"{unknown} of them as unknown, {rejection.describe(results.episode)}")
     if measured:
         before = " (before --reject)" if rejection is not None else ""
-        print(f"accuracy{before}: {percent(results.mean, results.ci95)} over {counted(len(results.names), 'task')}")
+        over = f"{counted(len(results.names), 'task')}, {counted(rows, 'picture')}"
+        print(f"accuracy{before}: {percent(results.mean, results.ci95)} over {over}")
 
 
 def name_problems(prediction: Prediction, options: WithEncoder) -> None:

@@ -53,8 +53,9 @@ def run(options: Options) -> int:
             f"for new classes: {found} (95 % interval), if the {score.classes} names are the same classes in all tasks"
         )
     if score.coverage < 1:
+        right = percent(score.accuracy_answered, score.ci95_answered)
         print(
-            f"{score.coverage:.1%} of them have an answer (neither empty nor {UNKNOWN_LABEL}); of these are right: "
-            f"{percent(score.accuracy_answered, score.ci95_answered)}"
+            f"{100 * score.coverage:.1f} % of the pictures have an answer, of which {right} are right; above, those without one "
+            f"(empty or {UNKNOWN_LABEL}) count as wrong"
         )
     return 0

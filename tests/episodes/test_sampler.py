@@ -188,7 +188,13 @@ def test_too_few_classes_names_the_small_ones(make_table: MakeTable) -> None:
     with pytest.raises(DataError) as error:
         EpisodeSampler(make_table([5, 20, 3]), ways=2, shots=1, queries=5)
     text = str(error.value)
-    assert "c0 (5)" in text and "c2 (3)" in text and "at least 6 pictures" in text and "c1 (20)" not in text
+    assert (
+        "c0 (5)" in text
+        and "queries (4 of these at most)" in text
+        and "c2 (3)" in text
+        and "at least 6 pictures" in text
+        and "c1 (20)" not in text
+    )
     with pytest.raises(DataError, match="and 12 more"):
         EpisodeSampler(make_table([3] * 20), ways=2, shots=1, queries=5)
     with pytest.raises(DataError, match=r"20 ways needs 20 classes.*found 3 among 3"):
