@@ -40,7 +40,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("name", ["howto-practitioners.md", "howto-researchers.md", "howto-annotators.md"])
+@pytest.mark.parametrize(
+    "name", ["howto-practitioners.md", "howto-researchers.md", "howto-annotators.md", "moving-clip.md"]
+)
 def test_a_page_runs(name: str, folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folders)
     found = blocks(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import signal
@@ -62,7 +63,16 @@ def serve(server: Server, host: str, listening: socket.socket, token: str) -> No
     """Say where the page is, and answer until the process is told to stop."""
     shown = f"[{host}]" if ":" in host else host
     print(f"the page is at http://{shown}:{listening.getsockname()[1]}/?token={token}   (Ctrl-C ends it)", flush=True)
-    web_server(server, host, listening, token).run(sockets=[listening])
+    web = web_server(server, host, listening, token)
+    logging.getLogger("uvicorn.error").addFilter(_ends_quietly)
+    web.run(sockets=[listening])
+
+
+def _ends_quietly(record: logging.LogRecord) -> bool:
+    """Whether a line of the server is worth showing: what it was still doing when the page was ended is no error."""
+    kind = record.exc_info[0] if record.exc_info else None
+    cancelled = kind is not None and kind.__name__ == "CancelledError"
+    return not cancelled and "graceful shutdown exceeded" not in record.getMessage()
 
 
 def web_server(server: Server, host: str, listening: socket.socket, token: str) -> Any:

@@ -1,6 +1,6 @@
 """An encoder that is loaded only when it must compute: where every picture is cached, its weights file is hashed and no more.
 
-What a cache key needs of an encoder is kept as a note in the cache of embeddings, under the SHA-256 of every file that the encoder
+What a cache key needs of an encoder is kept as a note in the cache of embeddings, under a digest of every byte of the files that it
 is made of and of the code that makes it. A file with one other bit has another note or none, and is then read, and checked, as ever.
 """
 
@@ -17,9 +17,9 @@ import torch
 
 from episodes.errors import DataError
 from fewshot.embedding.cache import EmbeddingCache
+from fewshot.embedding.file_digest import fresh_digest
 from fewshot.encoders.base import Embedder, VisionEncoder
 from fewshot.encoders.code import code_digest
-from fewshot.tensors import sha256_of
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _key(what: str, files: Sequence[Path]) -> bytes:
     """(32,) of the files' bytes and of the code that makes an encoder of them."""
     digest = hashlib.sha256(f"encoder|{what}|".encode() + code_digest())
     for path in files:
-        digest.update(sha256_of(path).encode())
+        digest.update(fresh_digest(path))
     return digest.digest()
 
 

@@ -15,6 +15,7 @@ import torch
 
 from episodes import DataError
 from fewshot.commands.cli import main
+from fewshot.embedding import file_digest
 from fewshot.embedding.cache import EmbeddingCache
 from fewshot.embedding.deferred import DeferredEncoder, defer, opened
 from fewshot.embedding.embed import embed_images
@@ -164,3 +165,17 @@ def test_a_warm_predict_imports_what_it_uses(
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+
+def test_every_byte_counts_whatever_the_times_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_digest, "_PART", 1 << 20)
+    path, data = tmp_path / "file", bytearray(os.urandom((5 << 20) // 2))
+    path.write_bytes(data)
+    seen = {file_digest.fresh_digest(path)}
+    for place in (0, 1 << 20, (2 << 20) - 1, len(data) - 1):
+        data[place] ^= 1
+        same_times(path, bytes(data))
+        seen.add(file_digest.fresh_digest(path))
+    path.write_bytes(data[1 << 20 :] + data[: 1 << 20])
+    seen.add(file_digest.fresh_digest(path))
+    assert len(seen) == 6
