@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import gc
 import os
 import signal
@@ -60,6 +59,8 @@ def process_group() -> Iterator[None]:
         raise UsageError(
             f"WORLD_SIZE is {world}, but MASTER_ADDR is not set: start the processes with torchrun, or unset WORLD_SIZE"
         )
+    import datetime  # only here: `fewshot --help` imports this module
+
     import torch.distributed
 
     # As long as the slowest share takes.

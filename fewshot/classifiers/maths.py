@@ -30,22 +30,23 @@ def unit(features: Tensor) -> Tensor:
     return features / norms(features)
 
 
-def membership(labels: Tensor, n_way: int, like: Tensor) -> Tensor:
-    """One-hot labels (T, S, N) in the type of ``like``; a padded row (label -1) is all zero.
+def membership(labels: Tensor, n_way: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """One-hot labels (T, S, N) in the type of ``like``, all zero in a padded row (label -1), and their sums: (T, N) shots.
 
     Raises:
         DataError: a class has no support picture: its prototype would be 0 / 0.
     """
     classes = torch.arange(n_way, device=labels.device)
     hot = (labels.unsqueeze(-1) == classes).to(like.dtype)
-    empty = hot.sum(1) == 0
+    shots = hot.sum(1)
+    empty = shots == 0
     if bool(empty.any()):
         task, label = (int(i) for i in empty.nonzero()[0])
         raise DataError(
             f"task {task} of the batch has no support picture of class {label} (of {n_way}): "
             "leave classes without support out before classifying"
         )
-    return hot
+    return hot, shots
 
 
 def weighted_means(weights: Tensor, features: Tensor) -> Tensor:

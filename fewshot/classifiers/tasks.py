@@ -66,18 +66,23 @@ class TaskBatch:
         return self.query_mask.unsqueeze(-1).to(self.query.dtype)
 
     @cached_property
+    def _members(self) -> tuple[Tensor, Tensor]:
+        """Membership and shots, which are counted but once."""
+        return maths.membership(self.support_labels, self.n_way, self.support)
+
+    @property
     def membership(self) -> Tensor:
         """(T, S, N) one-hot labels in the features' type; a padded row is all zero.
 
         Raises:
             DataError: a class has no support picture.
         """
-        return maths.membership(self.support_labels, self.n_way, self.support)
+        return self._members[0]
 
     @property
     def shots(self) -> Tensor:
         """(T, N) support pictures of each class."""
-        return self.membership.sum(1)
+        return self._members[1]
 
     @property
     def unequal_shots(self) -> bool:
@@ -103,8 +108,8 @@ class TaskBatch:
     def replaced(self, support: Tensor, query: Tensor) -> TaskBatch:
         """The same tasks with other features of the same shapes and type."""
         made = TaskBatch(support, self.support_labels, query, self.query_mask, self.n_way, self.class_text)
-        if "membership" in self.__dict__:
-            made.__dict__["membership"] = self.membership
+        if "_members" in self.__dict__:
+            made.__dict__["_members"] = self._members
         return made
 
     def no_answers(self) -> Tensor:
@@ -115,8 +120,8 @@ class TaskBatch:
         """The same support with other queries (T, Q', D), none of which is padding."""
         everyone = query.new_ones(query.shape[:2], dtype=torch.bool)
         made = TaskBatch(self.support, self.support_labels, query, everyone, self.n_way, self.class_text)
-        if "membership" in self.__dict__:
-            made.__dict__["membership"] = self.membership
+        if "_members" in self.__dict__:
+            made.__dict__["_members"] = self._members
         return made
 
     def unit(self) -> TaskBatch:
