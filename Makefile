@@ -40,7 +40,7 @@ demo: install
 	$(PY) -m fewshot demo
 
 test: install
-	$(PY) -m pytest
+	$(PY) -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 test-browser: install
 	$(PY) -m pytest -m browser
@@ -49,7 +49,7 @@ test-slow: install
 	$(PY) -m pytest -m 'slow or data'
 
 coverage: install
-	$(PY) -m pytest -q --cov --cov-report=term-missing:skip-covered
+	$(PY) -m pytest -q -n logical --maxprocesses 4 --dist worksteal --cov --cov-report=term-missing:skip-covered
 
 mutants: install
 	$(PY) -m experiments.faults.mutants build/mutants

@@ -19,6 +19,13 @@ from tests.browsing import browser
 __all__ = ["browser"]  # a fixture
 
 
+def pytest_configure() -> None:
+    """Tests that run side by side (`pytest -n`) use a thread each: threads that wait for each other would wait for other tests too."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        torch.set_num_threads(1)
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's cache of embeddings."""
