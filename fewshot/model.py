@@ -21,7 +21,6 @@ from episodes.errors import DataError, UsageError
 from episodes.files import natural_key
 from episodes.predictions import UNKNOWN_LABEL
 from fewshot.adaptation.meta import naming
-from fewshot.checkpoint import CONFIG
 from fewshot.classifiers import CLASSIFIER_NAMES, TEXT, build_classifier, needs
 from fewshot.classifiers.base import Classifier
 from fewshot.classifiers.kinds import Calibration
@@ -36,6 +35,7 @@ from fewshot.embedding.embed import Embeddings, embed_images
 from fewshot.encoders.text import class_texts
 from fewshot.images.in_memory import Picture, picture_bytes, picture_name, warn_unreadable
 from fewshot.opening import open_either
+from fewshot.run_files import CONFIG
 from fewshot.support_files import SUPPORT, SupportNote, read_support, write_support
 
 if TYPE_CHECKING:

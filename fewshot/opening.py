@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fewshot.checkpoint import CONFIG, MODEL, Checkpoint, RunFacts, load_checkpoint, read_config
+from fewshot.checkpoint import Checkpoint, load_checkpoint
 from fewshot.classifiers.base import Statistics
 from fewshot.embedding.cache import EmbeddingCache
 from fewshot.embedding.deferred import defer
 from fewshot.encoders import VisionEncoder, family_of, load_encoder
 from fewshot.encoders.base import Embedder
 from fewshot.encoders.together import TogetherEncoder, parts_of
+from fewshot.run_files import CONFIG, MODEL, RunFacts, read_config
 
 if TYPE_CHECKING:
     from fewshot.adaptation.meta import MetaLearner

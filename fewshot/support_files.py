@@ -11,7 +11,7 @@ from torch import Tensor
 
 from episodes.errors import DataError
 from episodes.files import atomic_write, display_name
-from fewshot.checkpoint import CONFIG, LEARNED, METRICS, MODEL
+from fewshot.run_files import CONFIG, LEARNED, METRICS, MODEL
 from fewshot.tensors import load_tensors, save_tensors
 
 SUPPORT = "support.safetensors"

@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from episodes.errors import DataError, UsageError
 from fewshot.__main__ import main
-from fewshot.checkpoint import CONFIG, MODEL, load_checkpoint, write_config
+from fewshot.checkpoint import load_checkpoint
+from fewshot.run_files import CONFIG, MODEL, write_config
 from fewshot.tensors import load_tensors, save_tensors, sha256_of
 from fewshot.training import TrainConfig, train
 from tests.conftest import write_pictures

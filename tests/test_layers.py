@@ -171,7 +171,7 @@ FLOORS = (
     ("embedding",),
     ("classifiers",),
     ("adaptation",),
-    ("checkpoint", "checkpoint_schema", "evaluation", "opening", "support_files"),
+    ("checkpoint", "checkpoint_schema", "run_files", "evaluation", "opening", "support_files"),
     ("training",),
     ("predict",),
     ("model", "image_embedder"),

@@ -18,8 +18,9 @@ import torch
 
 from episodes.errors import DataError
 from fewshot.__main__ import main
-from fewshot.checkpoint import CONFIG, MODEL, load_checkpoint
+from fewshot.checkpoint import load_checkpoint
 from fewshot.encoders import load_encoder
+from fewshot.run_files import CONFIG, MODEL
 from fewshot.tensors import sha256_of
 
 

@@ -34,14 +34,13 @@ def timm_resnet(root: Path) -> str:
     import timm
 
     name = "resnet18.a1_in1k"
-    config = timm.get_pretrained_cfg(name)
-    place = root / f"models--{config.hf_hub_id.replace('/', '--')}"
+    place = root / f"models--timm--{name}"
     if not place.is_dir():
         (place / "refs").mkdir(parents=True)
         (place / "refs" / "main").write_text("0" * 40)
         with torch.random.fork_rng(devices=[]):
             model = timm.create_model(name)
-        timm.models.save_for_hf(model, place / "snapshots" / ("0" * 40), safe_serialization=True)
+        timm.models.save_for_hf(model, str(place / "snapshots" / ("0" * 40)), safe_serialization=True)
     return f"timm:{name}"
 
 

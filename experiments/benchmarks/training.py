@@ -12,7 +12,8 @@ from experiments.benchmarks.inputs import class_folders, vit_b_32
 from experiments.benchmarks.measure import Row, quotients
 from fewshot import Augmentation, EpisodeLoader, EpisodeTensors
 from fewshot.device import autocast, resolve_precision
-from fewshot.embedding.hidden_states import HiddenStates, compute_hidden_states, hidden_states_key
+from fewshot.embedding.hidden_states import HiddenStates, hidden_states_key
+from fewshot.embedding.hidden_states_compute import compute_hidden_states
 from fewshot.encoders import load_encoder
 from fewshot.images.augmented_views import PictureSource
 from fewshot.training import EpisodicModel, TrainConfig

@@ -20,8 +20,8 @@ from experiments.engine.identity import RESULTS_VERSION, circumstances, data_fin
 from experiments.engine.measure import TestPlan, measure_run, measure_untouched, untouched_folder
 from experiments.engine.plan import PlannedRun
 from fewshot import train
-from fewshot.checkpoint import RESUME, is_finished
 from fewshot.console import Console
+from fewshot.run_files import RESUME, is_finished
 
 RECORD, ERROR, _LOCK = "run.json", "error.txt", ".lock"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from experiments.engine.execute import record_of
 from experiments.engine.plan import PlannedRun
-from fewshot.checkpoint import METRICS
+from fewshot.run_files import METRICS
 
 _COSTS = ("wall_seconds", "peak_memory_mb", "peak_gpu_memory_mb")
 _BY_EPOCH = ("val_accuracy", "val_ci95", "loss", "prototypical_share", "seconds")

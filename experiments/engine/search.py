@@ -20,10 +20,10 @@ from experiments.engine.ablation import python_file
 from experiments.engine.identity import run_digest
 from experiments.engine.plan import RUNS, absolute
 from experiments.engine.ray_backend import RayBackend, connect, library
-from fewshot.checkpoint import RESUME, is_finished
 from fewshot.config import TrainConfig
 from fewshot.console import Console
 from fewshot.limits import hints_of
+from fewshot.run_files import RESUME, is_finished
 
 TABLE = "search.csv"
 

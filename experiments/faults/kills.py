@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fewshot.checkpoint import MODEL, RESUME
 from fewshot.commands.cli import main
+from fewshot.run_files import MODEL, RESUME
 
 TIMINGS = ("seconds", "images_per_second")  # columns of metrics.csv that no two runs share
 SMALL = [

@@ -17,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 
 from experiments.faults.kills import SMALL, write_data
-from fewshot.checkpoint import MODEL
+from fewshot.run_files import MODEL
 
 _BUSY = "while True: pass"
 

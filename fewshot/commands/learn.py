@@ -37,8 +37,8 @@ class Options(WithEncoder):
 )
 def run(options: Options) -> int:
     """Embed, learn, write; 3 where some picture could not be read."""
-    from fewshot.checkpoint import LEARNED
     from fewshot.classifiers.learning import learn_steps
+    from fewshot.run_files import LEARNED
 
     if options.checkpoint is None and options.output is None:
         raise UsageError("without a --checkpoint the steps need a file of their own: give --output FILE.json")

@@ -17,7 +17,7 @@ from episodes import (
 )
 from episodes.errors import DataError
 from episodes.files import display_name
-from fewshot.checkpoint import is_finished, load_checkpoint
+from fewshot.checkpoint import load_checkpoint
 from fewshot.classifiers.prototype import Prototype
 from fewshot.config import TrainConfig
 from fewshot.console import Console
@@ -26,6 +26,7 @@ from fewshot.device import Precision, resolve_device
 from fewshot.encoders.base import VisionEncoder
 from fewshot.images.augmentation import Augmentation
 from fewshot.predict import predict
+from fewshot.run_files import is_finished
 from fewshot.training.loop import train
 
 TASKS, WAYS, SHOTS, QUERIES = 100, 5, 1, 15

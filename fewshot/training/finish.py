@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fewshot import checkpoint
+from fewshot import checkpoint, run_files
 from fewshot.classifiers.base import Statistics
 from fewshot.classifiers.calibrate import measure_confidence
 from fewshot.classifiers.statistics import select_rows, statistics_of, statistics_of_embeddings
@@ -39,7 +39,7 @@ def finish(run: Run, state: run_state.RunState, untouched: Embeddings | None) ->
             original,
             run.model.method,
         )
-        (run.folder / checkpoint.RESUME).unlink(missing_ok=True)
+        (run.folder / run_files.RESUME).unlink(missing_ok=True)
         run.hidden_state_cache.clean()
     run.fabric.barrier()
     return selection

@@ -13,13 +13,12 @@ from fewshot.embedding.cache import default_cache_path
 from fewshot.embedding.hidden_states import (
     HiddenStates,
     HiddenStatesKey,
-    compute_hidden_states,
     hidden_like,
     hidden_states_bytes,
     hidden_states_key,
-    room,
-    stored_hidden_states,
 )
+from fewshot.embedding.hidden_states_compute import compute_hidden_states
+from fewshot.embedding.hidden_states_store import room, stored_hidden_states
 from fewshot.encoders.base import VisionEncoder
 from fewshot.images.augmented_views import PictureSource
 

@@ -13,9 +13,9 @@ from episodes.counter_random import random_bits
 from episodes.errors import DataError, UsageError
 from episodes.files import display_name
 from episodes.wording import counted
-from fewshot import checkpoint
+from fewshot import run_files
 from fewshot.adaptation.meta import method_of
-from fewshot.config import EpisodePlan, TrainConfig, plan_episodes
+from fewshot.config import TrainConfig
 from fewshot.console import Console
 from fewshot.device import resolve_precision
 from fewshot.embedding.cache import EmbeddingCache
@@ -31,6 +31,7 @@ from fewshot.training.hidden_state_cache import HiddenStateCache
 from fewshot.training.metrics import Metrics, Row
 from fewshot.training.model import EpisodicModel
 from fewshot.training.optimiser import Schedule, build_optimiser
+from fewshot.training.plan import EpisodePlan, plan_episodes
 from fewshot.training.run_folder import check_same_data, output_folder
 from fewshot.training.selection import Selection, set_weights
 from fewshot.training.tuned_part import mark_tuned, to_train
@@ -144,10 +145,10 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
             for left in folder.glob(".*.tmp"):  # of a run that was killed while it wrote
                 left.unlink(missing_ok=True)
-            if (folder / checkpoint.RESUME).exists():
+            if (folder / run_files.RESUME).exists():
                 check_same_data(folder, self.describe(None))
             else:
-                checkpoint.write_config(folder, self.describe(None))
+                run_files.write_config(folder, self.describe(None))
         return folder
 
     def _open_hidden_states(self) -> HiddenStates | None:
@@ -156,11 +157,11 @@ class Run:
         chosen: tuple[int, HiddenStatesKey] | None = None
         if self.main:
             self.validation.hidden_states = self.hidden_state_cache.of_plain(self.validation.table)
-            described = checkpoint.read_config(self.folder)
+            described = run_files.read_config(self.folder)
             if TRUNK_BLOCKS not in described:  # a resumed run goes on as it began, whatever the disk says by now
                 passes = self.config.epochs * self.plan.steps_per_epoch * self.pictures_per_step()
                 described[TRUNK_BLOCKS] = self.hidden_state_cache.decide(table, passes, seed)
-                checkpoint.write_config(self.folder, described)
+                run_files.write_config(self.folder, described)
             if described[TRUNK_BLOCKS] is not None:
                 chosen = described[TRUNK_BLOCKS], self.hidden_state_cache.training_key(table, seed)
         chosen = self.fabric.broadcast(chosen)
@@ -193,7 +194,7 @@ class Run:
             "fewshot": __version__,
             "torch": torch.__version__,
             "backbone": self.config.backbone,
-            **checkpoint.describe_encoder(self.encoder, self.config.backbone),
+            **run_files.describe_encoder(self.encoder, self.config.backbone),
             "precision": self.precision(),
             "processes": self.fabric.world_size,
             "threads": torch.get_num_threads(),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from episodes.errors import DataError, UsageError
-from fewshot import checkpoint
+from fewshot import run_files
 from fewshot.config import FREE_ON_RESUME, TrainConfig
 
 
@@ -32,15 +32,15 @@ def finished_run(config: TrainConfig) -> Path | None:
     if not config.resume:
         return None
     if config.output is not None:
-        if not checkpoint.is_finished(config.output):
+        if not run_files.is_finished(config.output):
             return None
-        _check_same(config, checkpoint.read_config(config.output)["settings"], config.output)
+        _check_same(config, run_files.read_config(config.output)["settings"], config.output)
         return config.output
-    runs = sorted(Path("runs").glob(f"*/{checkpoint.CONFIG}"), key=_changed, reverse=True)
-    if not runs or any(not checkpoint.is_finished(file.parent) for file in runs):
+    runs = sorted(Path("runs").glob(f"*/{run_files.CONFIG}"), key=_changed, reverse=True)
+    if not runs or any(not run_files.is_finished(file.parent) for file in runs):
         return None
     newest = runs[0].parent
-    return None if _differences(config, checkpoint.read_config(newest)["settings"]) else newest
+    return None if _differences(config, run_files.read_config(newest)["settings"]) else newest
 
 
 def _changed(file: Path) -> int:
@@ -69,23 +69,23 @@ def output_folder(config: TrainConfig) -> Path:
     )
     if config.resume:
         folder = config.output or _newest_unfinished(Path("runs"))
-        if checkpoint.is_finished(folder):
+        if run_files.is_finished(folder):
             raise DataError(
                 f"{folder}: this run is finished; there is nothing to resume. Predict with it, or train into another --output"
             )
-        if not (folder / checkpoint.CONFIG).exists():
+        if not (folder / run_files.CONFIG).exists():
             raise DataError(f"{folder}: there is no run to resume; leave out --resume to start one there")
-        if (folder / checkpoint.RESUME).exists():  # without it nothing was learned yet, and the run starts over
-            _check_same(config, checkpoint.read_config(folder)["settings"], folder)
+        if (folder / run_files.RESUME).exists():  # without it nothing was learned yet, and the run starts over
+            _check_same(config, run_files.read_config(folder)["settings"], folder)
         return folder
     folder = config.output or Path("runs") / f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{name}"
     place = Path(os.path.realpath(folder))  # not resolve(), which raises where links go in a circle
     for flag, data in (("train_data", config.train_data), ("val_data", config.val_data)):
         if data is not None and Path(os.path.realpath(data)) in (place, *place.parents):
             raise UsageError(f"--output {folder}: lies in --{flag} {data}, among its classes; give a folder elsewhere")
-    if checkpoint.is_finished(folder):
+    if run_files.is_finished(folder):
         raise DataError(f"{folder}: holds a finished run, which is never overwritten. Give another --output")
-    if (folder / checkpoint.RESUME).exists():
+    if (folder / run_files.RESUME).exists():
         raise DataError(f"{folder}: holds an unfinished run. Add --resume to continue it, or give another --output")
     _refuse_of_others(folder)
     return folder
@@ -104,19 +104,19 @@ def _refuse_of_others(folder: Path) -> None:
         raise DataError(f"{folder}: {above} cannot be written to; give another --output")
     if os.path.lexists(folder) and not folder.is_dir():
         raise DataError(f"{folder}: is no folder; give another --output")
-    if (folder / checkpoint.CONFIG).exists():
-        checkpoint.read_config(folder)  # of a run that was stopped before it had learned anything: it starts over
-    elif (folder / checkpoint.METRICS).exists():
-        raise DataError(f"{folder}: holds a {checkpoint.METRICS} that no run wrote. Give another --output")
+    if (folder / run_files.CONFIG).exists():
+        run_files.read_config(folder)  # of a run that was stopped before it had learned anything: it starts over
+    elif (folder / run_files.METRICS).exists():
+        raise DataError(f"{folder}: holds a {run_files.METRICS} that no run wrote. Give another --output")
 
 
 def _newest_unfinished(root: Path) -> Path:
-    runs = [path.parent for path in root.glob(f"*/{checkpoint.CONFIG}") if not checkpoint.is_finished(path.parent)]
+    runs = [path.parent for path in root.glob(f"*/{run_files.CONFIG}") if not run_files.is_finished(path.parent)]
     if not runs:
         raise DataError(
             f"there is no unfinished run below {root}: give the run's folder with --output, or leave out --resume"
         )
-    return max(runs, key=lambda path: _changed(path / checkpoint.CONFIG))
+    return max(runs, key=lambda path: _changed(path / run_files.CONFIG))
 
 
 def check_same_data(folder: Path, now: dict[str, Any]) -> None:
@@ -129,7 +129,7 @@ def check_same_data(folder: Path, now: dict[str, Any]) -> None:
     Raises:
         DataError: Classes or numbers of pictures differ: the run could not go on as it began.
     """
-    before = checkpoint.read_config(folder)
+    before = run_files.read_config(folder)
     for key in ("class_names", "validation_classes", "pictures"):
         if before.get(key) != now[key]:
             raise DataError(

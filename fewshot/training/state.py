@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from episodes.errors import DataError
-from fewshot.checkpoint import RESUME
 from fewshot.encoders.base import VisionEncoder
+from fewshot.run_files import RESUME
 from fewshot.tensors import load_tensors, save_tensors
 from fewshot.training.lora import merged_weights
 from fewshot.training.metrics import Row

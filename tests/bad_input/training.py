@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 
-from fewshot.checkpoint import CONFIG, METRICS
+from fewshot.run_files import CONFIG, METRICS
 from tests.bad_input.case import SMALL, Case, Change, Group, Place, Words, adding, train
 
 

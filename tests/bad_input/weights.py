@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from fewshot.checkpoint import CONFIG, MODEL
+from fewshot.run_files import CONFIG, MODEL
 from fewshot.tensors import sha256_of
 from tests.bad_input.case import Case, Change, Group, Place, Words, predict
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from fewshot import FewShot
-from fewshot.checkpoint import LEARNED, load_checkpoint
+from fewshot.checkpoint import load_checkpoint
 from fewshot.classifiers import learning
 from fewshot.classifiers.learned import shipped_steps
 from fewshot.commands.cli import main
+from fewshot.run_files import LEARNED
 
 
 @pytest.fixture(autouse=True)

@@ -17,10 +17,12 @@ import torch
 from episodes import EpisodeSampler, read_class_folders
 from episodes.errors import DataError, UsageError
 from fewshot.console import Console
-from fewshot.embedding import hidden_states
+from fewshot.embedding import hidden_states_store
 from fewshot.embedding.cache import default_cache_path
 from fewshot.embedding.embed import embed_images
-from fewshot.embedding.hidden_states import HiddenStates, compute_hidden_states, hidden_states_key, stored_hidden_states
+from fewshot.embedding.hidden_states import HiddenStates, hidden_states_key
+from fewshot.embedding.hidden_states_compute import compute_hidden_states
+from fewshot.embedding.hidden_states_store import stored_hidden_states
 from fewshot.encoders import VisionEncoder, load_encoder
 from fewshot.images.augmentation import Augmentation
 from fewshot.images.augmented_views import PictureSource
@@ -268,7 +270,7 @@ def test_a_truncated_file_is_not_trusted_and_the_oldest_go_first(
     with pytest.warns(UserWarning, match="damaged"):
         assert stored_hidden_states(tmp_path, key, 1) is None
     made = make(encoder, class_folders, tmp_path)
-    monkeypatch.setattr(hidden_states, "MAX_BYTES", made.path.stat().st_size)
+    monkeypatch.setattr(hidden_states_store, "MAX_BYTES", made.path.stat().st_size)
     other = make(encoder, class_folders, tmp_path, views=1)
     assert other.path.exists() and not made.path.exists()
 

@@ -12,7 +12,8 @@ from episodes import read_class_folders
 from episodes.errors import DataError
 from fewshot.embedding.cache import EmbeddingCache
 from fewshot.embedding.embed import embed_images
-from fewshot.embedding.hidden_states import compute_hidden_states, hidden_states_key
+from fewshot.embedding.hidden_states import hidden_states_key
+from fewshot.embedding.hidden_states_compute import compute_hidden_states
 from fewshot.embedding.out_of_memory import Pieces, is_out_of_memory
 from fewshot.encoders import load_encoder
 from fewshot.encoders.base import VisionEncoder

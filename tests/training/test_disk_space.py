@@ -13,7 +13,7 @@ import pytest
 
 from episodes.errors import DataError
 from fewshot.console import Console
-from fewshot.embedding.hidden_states import _evict
+from fewshot.embedding.hidden_states_store import evict
 from fewshot.training import TrainConfig, train
 from fewshot.training.disk_space import bytes_of_run, require_room
 from fewshot.training.run import Run
@@ -83,5 +83,5 @@ def test_what_killed_runs_left_goes(small_run: TrainConfig, tmp_path: Path) -> N
     for name, age in ((".old.1.part", 8), (".new.2.part", 6)):
         (tmp_path / name).write_bytes(b"half")
         os.utime(tmp_path / name, (time.time() - age * 86_400,) * 2)
-    _evict(tmp_path, "other")
+    evict(tmp_path, "other")
     assert [path.name for path in tmp_path.glob(".*.part")] == [".new.2.part"]

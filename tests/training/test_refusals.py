@@ -11,8 +11,8 @@ import torch
 
 from episodes.errors import DataError, UsageError
 from fewshot.__main__ import main
-from fewshot.checkpoint import CONFIG, RESUME
 from fewshot.console import Console
+from fewshot.run_files import CONFIG, RESUME
 from fewshot.training import TrainConfig, train
 from fewshot.training.data import refuse_beyond_memory
 from tests.conftest import write_pictures

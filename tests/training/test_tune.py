@@ -12,10 +12,10 @@ import torch
 
 from episodes.errors import UsageError
 from fewshot import load_checkpoint, load_encoder, normalise, train
-from fewshot.checkpoint import MODEL
 from fewshot.config import TrainConfig
 from fewshot.encoders.parts import unfreeze_part
 from fewshot.losses import nca_loss, squared_distance
+from fewshot.run_files import MODEL
 from fewshot.tensors import load_tensors
 from fewshot.training.lora import mark_lora, merged_weights, with_lora
 from fewshot.training.model import EpisodicModel

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fewshot.checkpoint import MODEL, RESUME
+from fewshot.run_files import MODEL, RESUME
 from tests.conftest import write_pictures
 
 pytestmark = [
