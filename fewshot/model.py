@@ -20,6 +20,7 @@ from episodes.episode import stack_episodes
 from episodes.errors import DataError, UsageError
 from episodes.files import natural_key
 from episodes.predictions import UNKNOWN_LABEL
+from fewshot.adaptation.in_memory import SteppedInMemory
 from fewshot.adaptation.meta import naming
 from fewshot.classifiers import CLASSIFIER_NAMES, TEXT, build_classifier, needs
 from fewshot.classifiers.base import Classifier
@@ -83,6 +84,7 @@ class FewShot:
         )
         self._precision, self._workers, self._download_root = precision, workers, download_root
         self._support: dict[str, Tensor] = {}
+        self._stepped: SteppedInMemory | None = None
         self._named = classifier or "prototype"
         own = None if classifier else self._own_method()
         self._classifier = own or build_classifier(
@@ -252,18 +254,20 @@ class FewShot:
         """What the checkpoint's own method names queries by; None where that is prototypes.
 
         Raises:
-            UsageError: the method steps the encoder on every task, for which there is `fewshot predict`.
+            UsageError: the method steps the encoder on every task, and pictures are to be embedded in several views.
         """
-        checkpoint = self._source.checkpoint
+        checkpoint, encoder = self._source.checkpoint, self._source.encoder
         method = checkpoint.own_method if checkpoint is not None else None
         if checkpoint is None or method is None:
             return None
-        if method.steps_encoder:
-            raise UsageError(
-                f"{checkpoint.path}: its method, {method.name}, steps the encoder on every task: name pictures by 'fewshot predict', or "
-                "choose a classifier= over the embeddings as they are"
-            )
         self._named = method.name
+        if method.steps_encoder:
+            if encoder.embed_views > 1:
+                raise UsageError(
+                    f"{checkpoint.path}: its method, {method.name}, steps the encoder on every task and works with one view a picture, "
+                    f"not with embed_views={encoder.embed_views}: leave that out"
+                )
+            self._stepped = SteppedInMemory(method, checkpoint.scale, encoder, self._precision, picture_bytes)
         return naming(method, checkpoint.scale).classifier
 
     def _statistics(self) -> Any:
@@ -283,7 +287,8 @@ class FewShot:
         return known.get(self._named)
 
     def _embed(self, pictures: Sequence[Picture]) -> Embeddings:
-        return embed_images(
+        """Rows of pictures: embeddings, and behind them what a method that steps the encoder needs."""
+        found = embed_images(
             self._source.encoder,
             list(pictures),
             precision=self._precision,
@@ -291,9 +296,10 @@ class FewShot:
             cache=self._cache,
             read=picture_bytes,
         )
+        return found if self._stepped is None else self._stepped.rows(pictures, found)
 
     def _embed_classes(self, pictures: Mapping[str, Sequence[Picture]]) -> dict[str, Tensor]:
-        """Class -> (k, D) embeddings of its readable pictures, in the order of names."""
+        """Class -> (k, ...) rows of its readable pictures, in the order of names."""
         names = sorted(pictures, key=natural_key)
         everything = [picture for name in names for picture in pictures[name]]
         if not everything:
@@ -316,7 +322,7 @@ class FewShot:
             raise DataError("there are no pictures to name")
         query = self._embed(pictures)
         warn_unreadable(pictures, query.problems)
-        support = torch.cat(list(self._support.values()))
+        support = self._support_rows(query.features.shape[1])
         counts = [len(rows) for rows in self._support.values()]
         everything = Embeddings(
             torch.cat([support, query.features]),
@@ -327,6 +333,8 @@ class FewShot:
         labels = np.repeat(np.arange(len(counts)), counts)
         rows = np.arange(len(everything.features))
         task = Episode("pictures", self.classes_, rows[: len(support)], labels, rows[len(support) :])
+        if self._stepped is not None:
+            return self._stepped.score(task, everything), task, everything
         score = FeatureScorer(
             everything,
             self._classifier,
@@ -335,6 +343,21 @@ class FewShot:
             device=self._source.encoder.device,
         )
         return score(stack_episodes([task]))[0], task, everything
+
+    def _support_rows(self, width: int) -> Tensor:
+        """(S, width) rows of the support pictures, class after class.
+
+        Raises:
+            DataError: they were saved for embeddings alone, and the method needs more.
+        """
+        rows = torch.cat(list(self._support.values()))[
+            :, :width
+        ]  # saved for a method, named by a classifier: embeddings are enough
+        if rows.shape[1] < width:
+            raise DataError(
+                f"the support set was saved for a classifier, not for {self._named}: fit its pictures again"
+            )
+        return rows
 
     def _texts(self) -> dict[str, Tensor] | None:
         if self._named not in TEXT:

@@ -20,17 +20,14 @@ from episodes.counter_random import random_bits
 from episodes.errors import DataError
 from episodes.evaluate import Score
 from fewshot.adaptation.base import Classify, SupportViews, TaskAdapter, Tuned
-from fewshot.adaptation.tail import BATCH, padded
+from fewshot.adaptation.trunk import StoredStates, Trunk
 from fewshot.classifiers import maths
-from fewshot.device import Precision, autocast, resolve_precision
-from fewshot.embedding.batches import DTYPES
+from fewshot.device import Precision, resolve_precision
 from fewshot.embedding.embed import Embeddings
-from fewshot.embedding.hidden_states import HiddenStates
 from fewshot.encoders.base import VisionEncoder
 from fewshot.images.augmentation import Augmentation
 from fewshot.images.augmented_views import PictureSource
 from fewshot.images.decoding import UnreadableImage, read_bytes
-from fewshot.images.transform import normalise
 
 Floats = npt.NDArray[np.float32]
 MOST_BYTES = 2 << 30  # of hidden states that are kept
@@ -60,7 +57,7 @@ class AdaptedScorer:
         precision: Precision = "auto",
         read: Callable[[Any], bytes] = read_bytes,
         on_task: Callable[[str, float], None] | None = None,
-        hidden_states: HiddenStates | None = None,
+        hidden_states: StoredStates | None = None,
     ) -> None:
         """Copy the encoder, in two parts: what every task shares, and what each one tunes when it is scored.
 
@@ -92,10 +89,12 @@ class AdaptedScorer:
         self._adapter, self._scorer, self._unadapted = adapter, scorer, scorer(embeddings)
         self._items, self._readable = table.items, embeddings.readable.numpy()
         self._augmentation, self._seed, self._read, self._on_task = augmentation, seed, read, on_task
-        self._device = encoder.device
+        self._device, self._width = encoder.device, encoder.embed_dim
         self._precision = resolve_precision(precision, self._device)
         self._tail = adapter.tail(copy.deepcopy(encoder).requires_grad_(False), self._precision)
-        self._trunk = encoder.inference_copy(DTYPES[self._precision])
+        behind = hidden_states.n_frozen if hidden_states is not None else None
+        pictures = behind is None or adapter.views > 0
+        self._hidden = Trunk(encoder, self._tail.n_frozen, self._precision, pictures=pictures, stored_behind=behind)
         self._hidden_states = hidden_states
         self._kept: dict[int, Tensor] = {}
 
@@ -129,7 +128,7 @@ class AdaptedScorer:
             values = self._by_head(episode, tuned, classes)
             return None if values is None else (values, tuned.rate)
         rows = np.concatenate([episode.support, episode.query])
-        features = torch.zeros(len(rows), self._trunk.embed_dim)
+        features = torch.zeros(len(rows), self._width)
         features[usable] = self._tail.embed(tuned.tensors, support.plain).cpu()
         asked = len(episode.support) + np.flatnonzero(self._readable[episode.query])
         hidden = self._plain(rows[asked])
@@ -179,7 +178,7 @@ class AdaptedScorer:
     ) -> Tensor:
         """(n, V, 3, H, W) uint8."""
         items = [self._items[row] for row in rows.tolist()]
-        source = PictureSource(items, self._trunk.image_size, augmentation, views=views, seed=seed, read=self._read)
+        source = PictureSource(items, self._hidden.image_size, augmentation, views=views, seed=seed, read=self._read)
         pictures = []
         for place, item in enumerate(items):
             try:
@@ -207,20 +206,6 @@ class AdaptedScorer:
         """(n, ...) hidden states from the file."""
         assert self._hidden_states is not None
         return torch.stack([self._hidden_states(row, 0) for row in rows])
-
-    def _hidden(self, pictures: Tensor) -> Tensor:
-        """(n, 3, H, W) uint8, or stored hidden states -> (n, ...) what the frozen trunk makes of them, in batches of one shape."""
-        stop, parts = self._tail.n_frozen, []
-        with torch.no_grad(), autocast(self._precision, self._device):
-            for part in torch.split(pictures, BATCH):
-                given = padded(part).to(self._device)
-                if given.is_floating_point():
-                    assert self._hidden_states is not None
-                    made = self._trunk.forward_blocks(given, self._hidden_states.n_frozen, stop)
-                else:
-                    made = self._trunk.forward_trunk(normalise(given, self._trunk), stop)
-                parts.append(made[: len(part)])
-        return torch.cat(parts)
 
     def _classify(self, episode: Episode, names: tuple[str, ...]) -> Classify:
         """The few-shot classifier of one task, for held-out support pictures."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import secrets
@@ -15,12 +16,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from episodes.errors import UsageError
-from fewshot.commands.common import WithClassifier, calibration_for, classifier_for, load_chosen_encoder, texts_for
+from fewshot.commands.common import (
+    WithClassifier,
+    calibration_for,
+    check_adaptable,
+    classifier_for,
+    load_chosen_encoder,
+    own_naming,
+    texts_for,
+)
 from fewshot.limits import Within
 from fewshot.options import own_fields_first
 from fewshot.registry import CLASSIFIERS, COMMANDS
 
 if TYPE_CHECKING:
+    from fewshot.adaptation.meta import Naming as OwnNaming
     from fewshot.app.server import Server
     from fewshot.classifiers.kinds import Calibration
     from fewshot.opening import LoadedEncoder
@@ -34,7 +44,9 @@ _FIRST_PORT, _PORTS = 7860, 100
 class Options(WithClassifier):
     """A page to try it on: name a few classes with a picture each, and have other pictures named (needs the extra app)."""
 
-    classifier: Annotated[str, tyro.conf.arg(help=f"Chosen at the start: {CLASSIFIERS.describe()}.")] = "prototype"
+    classifier: Annotated[str | None, tyro.conf.arg(help=(
+        f"Chosen at the start: {CLASSIFIERS.describe()}. Unless given, prototype, or the method that a checkpoint was trained with."
+    ))] = None  # fmt: skip
     host: str = "127.0.0.1"
     """Where to listen; 0.0.0.0 lets other machines in, if they know the address with its token."""
     port: Annotated[int, Within(0, 65535)] | None = None
@@ -127,29 +139,38 @@ def server_of(options: Options, folder: Path) -> Server:
     from fewshot.classifiers import CLASSIFIER_NAMES
 
     loaded = load_chosen_encoder(options)
-    classifier_for(options, loaded, options.classifier)  # says at once if it cannot be
+    own = own_naming(dataclasses.replace(options, classifier=None), loaded)
+    chosen = options.classifier or (own.name if own else "prototype")
+    if own is None or chosen != own.name:
+        classifier_for(options, loaded, chosen)  # says at once if it cannot be
     kind = "tuned" if loaded.checkpoint is not None and loaded.checkpoint.tuned else "untouched"
-    answerer = Answerer(options, loaded)
+    answerer = Answerer(options, loaded, own)
     heading = f"Encoder: {kind} {loaded.backbone}. Pictures stay on this machine, and are deleted when the app ends."
-    return Server(Naming(answerer.predict, answerer.write), heading, CLASSIFIER_NAMES, options.classifier, folder)
+    if own is not None:
+        heading += f" It was trained to name pictures by {own.name}, whose confidence is not calibrated."
+    names = (*((own.name,) if own else ()), *CLASSIFIER_NAMES)
+    return Server(Naming(answerer.predict, answerer.write), heading, names, chosen, folder)
 
 
 class Answerer:
-    """Names the query pictures of a task with one of the classifiers, as `fewshot predict` does."""
+    """Names the query pictures of a task with one of the classifiers, or by a checkpoint's own method, as `fewshot predict` does."""
 
-    def __init__(self, options: Options, loaded: LoadedEncoder) -> None:
-        self._options, self._loaded = options, loaded
+    def __init__(self, options: Options, loaded: LoadedEncoder, own: OwnNaming | None) -> None:
+        self._options, self._loaded, self._own = options, loaded, own
 
     def predict(self, root: Path, classifier: str, progress: Callable[[int, int], None]) -> Prediction:
         """The prediction of the task in `root`."""
         from fewshot.predict import predict
 
-        options, loaded = self._options, self._loaded
+        options, loaded, own = self._options, self._loaded, self._own
+        adapter = own.adapter if own is not None and classifier == own.name else None
+        check_adaptable(classifier if adapter else None, loaded.encoder)
         return predict(
             root,
             loaded.encoder,
             self._method(classifier),
             calibration=self._calibration(classifier),
+            adapter=adapter,
             seed=options.seed,
             class_text=lambda names: texts_for(options, loaded, [classifier], names),
             find_truth=False,
@@ -174,10 +195,14 @@ class Answerer:
             checkpoint=loaded.checkpoint_name,
             tuned=loaded.checkpoint.tuned if loaded.checkpoint else False,
             calibrated=self._calibration(classifier) is not None,
-            method=self._method(classifier),
+            method=None
+            if self._own and self._own.adapter and classifier == self._own.name
+            else self._method(classifier),
         )
 
     def _method(self, classifier: str) -> Any:
+        if self._own is not None and classifier == self._own.name:
+            return self._own.classifier
         return classifier_for(self._options, self._loaded, classifier)
 
     def _calibration(self, classifier: str) -> Calibration | None:

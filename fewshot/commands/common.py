@@ -114,7 +114,11 @@ def load_chosen_encoder(options: WithEncoder) -> LoadedEncoder:
 def own_naming(options: WithEncoder, loaded: LoadedEncoder) -> Naming | None:
     """How the checkpoint's own method names queries, where nothing else was asked for; None without such a method."""
     method = loaded.checkpoint.own_method if loaded.checkpoint else None
-    if loaded.checkpoint is None or method is None or any(getattr(options, each) for each in ("classifier", "adapt")):
+    if (
+        loaded.checkpoint is None
+        or method is None
+        or any(getattr(options, each, None) for each in ("classifier", "adapt"))
+    ):
         return None
     from fewshot.adaptation.meta import naming
 

@@ -157,7 +157,8 @@ def run(options: Options) -> int:
     answers = _answers(options, prediction, rejection)
     write_predictions(answers, options.output, columns, defuse_formulas=options.defuse_formulas)
     if options.report is not None:
-        _write_report(options, loaded, prediction, classifier, calibrated=known is not None)
+        over_features = classifier if adapter is None else None  # what the page's estimate is made with
+        _write_report(options, loaded, prediction, over_features, calibrated=known is not None)
     _report_result(options, loaded, prediction, answers, known, rejection)
     return 3 if prediction.embeddings.problems or prediction.faults else 0
 
@@ -260,7 +261,7 @@ def _answers(options: Options, prediction: Prediction, rejection: Rejection | No
 
 
 def _write_report(
-    options: Options, loaded: LoadedEncoder, prediction: Prediction, classifier: Classifier, *, calibrated: bool
+    options: Options, loaded: LoadedEncoder, prediction: Prediction, classifier: Classifier | None, *, calibrated: bool
 ) -> None:
     from fewshot.report import write_prediction_report
 
@@ -273,7 +274,7 @@ def _write_report(
         checkpoint=loaded.checkpoint_name,
         tuned=loaded.checkpoint.tuned if loaded.checkpoint else False,
         calibrated=calibrated,
-        method=classifier if options.adapt is None else None,  # the estimate is made on features as they are
+        method=classifier,
     )
     options.console.line(f"report: {options.report}")
 

@@ -18,17 +18,21 @@ from torch import Tensor
 from torch.func import functional_call
 
 from episodes import Episode, EpisodeSampler, ImageTable, read_class_folders, write_task_directory
-from episodes.errors import UsageError
+from episodes.errors import DataError, UsageError
 from fewshot import FewShot
 from fewshot.adaptation.inner_loop import InnerLoop
-from fewshot.adaptation.meta import method_of
+from fewshot.adaptation.meta import method_of, naming
 from fewshot.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from fewshot.commands.app import Answerer, server_of
+from fewshot.commands.app import Options as AppOptions
 from fewshot.commands.cli import main
+from fewshot.commands.common import load_chosen_encoder, own_naming
 from fewshot.config import TrainConfig
 from fewshot.console import Console
 from fewshot.encoders import load_encoder
 from fewshot.images.augmented_views import PictureSource
 from fewshot.images.transform import normalise
+from fewshot.predict import Prediction, predict
 from fewshot.training import train
 
 pytest.importorskip("learn2learn.data.task_dataset", reason="learn2learn is not installed (it needs a C compiler)")
@@ -199,13 +203,67 @@ def test_the_same_in_python(small_run: TrainConfig) -> None:
     assert np.array_equal(
         FewShot.load(path.with_name("saved")).predict_proba([table.items[episode.query[0]]]), found[:1]
     )
-    stepping = path  # protomaml keeps the same tensors as anil: none
-    (path / "config.json").write_text(
-        (path / "config.json").read_text().replace('"method": "anil"', '"method": "protomaml"')
+
+
+def check_app(path: Path, tasks: Path, expected: Prediction) -> None:
+    """The page offers the method first, names by it, and says that its confidence is not calibrated; prototypes are there to choose."""
+    options = AppOptions(checkpoint=path, precision="32", quiet=True)
+    document = server_of(options, path)._offer
+    assert document["classifier"] == "protomaml" and document["classifiers"][:2] == ["protomaml", "prototype"]
+    assert "not calibrated" in document["heading"]
+    loaded = load_chosen_encoder(options)
+    answerer = Answerer(options, loaded, own_naming(options, loaded))
+    found = answerer.predict(tasks, "protomaml", lambda done, total: None)
+    assert found.columns["confidence"].tolist() == pytest.approx(
+        expected.columns["confidence"].tolist(), abs=0, nan_ok=True
     )
-    with pytest.raises(UsageError, match="steps the encoder on every task.*fewshot predict"):
-        FewShot(stepping)
-    assert FewShot(stepping, classifier="prototype").fit(pictures)
+    other = answerer.predict(tasks, "prototype", lambda done, total: None)
+    assert other.columns["confidence"].tolist() != pytest.approx(expected.columns["confidence"].tolist(), nan_ok=True)
+    answerer.write(found, "protomaml", tasks / "result.csv", tasks / "report.html")
+    assert (tasks / "result.csv").is_file() and "protomaml" in (tasks / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_method_that_steps_the_encoder_in_python(small_run: TrainConfig, tmp_path: Path) -> None:
+    """The answers of predict to the bit, an unreadable picture included; kept, added to and opened again; and prototypes if asked for."""
+    path = kept(train(by(small_run, "anil", epochs=1)).path)
+    told = (path / "config.json").read_text().replace('"method": "anil"', '"method": "protomaml"')
+    (path / "config.json").write_text(told)  # protomaml keeps the same tensors as anil: none
+    table = read_class_folders(small_run.val_data or small_run.train_data)
+    (episode,) = EpisodeSampler(table, ways=3, shots=2, queries=2, episodes=1)
+    write_task_directory(table, [episode], tmp_path / "tasks")
+    (task,) = (tmp_path / "tasks").rglob("query")
+    sorted(task.iterdir())[1].write_bytes(b"broken")
+    loaded = load_checkpoint(path)
+    named = naming(loaded.own_method or pytest.fail(), loaded.scale)
+    expected = predict(
+        tmp_path / "tasks", loaded.encoder, named.classifier, adapter=named.adapter, precision="32", find_truth=False
+    )
+    assert named.adapter is not None and expected.columns["label"][1] == ""
+
+    model = FewShot(path, precision="32").fit(task.parent / "support")
+    with pytest.warns(UserWarning, match="cannot be read"):
+        found = model.predict_frame([*map(Path, expected.table.paths(expected.results.row))])
+    for column in ("label", "confidence", "runner_up", "margin"):
+        assert found[column].tolist() == pytest.approx(expected.columns[column].tolist(), abs=0, nan_ok=True), column
+    answers = plain_answers(loaded, table, episode, 0.1, 5).max(-1).values.tolist()
+    assert sorted(found["confidence"].dropna())[-1] == pytest.approx(max(answers), abs=1e-4)
+
+    check_app(path, tmp_path / "tasks", expected)
+    query = table.items[episode.query[0]]
+    first, *others = model.classes_
+    pictures = sorted((task.parent / "support" / first).iterdir())
+    model.save(tmp_path / "saved")
+    again = FewShot.load(tmp_path / "saved")
+    again.remove(first).add(first, pictures[:1]).add(first, pictures[1:])
+    assert np.array_equal(again.predict_proba([query]), model.predict_proba([query])) and others
+    by_prototypes = FewShot(path, classifier="prototype", precision="32").fit(task.parent / "support")
+    opened = FewShot.load(tmp_path / "saved", classifier="prototype")
+    assert np.array_equal(opened.predict_proba([query]), by_prototypes.predict_proba([query]))
+    by_prototypes.save(tmp_path / "plain")
+    with pytest.raises(DataError, match="fit its pictures again"):
+        FewShot.load(tmp_path / "plain", classifier=None).predict([query])
+    with pytest.raises(UsageError, match="one view a picture"):
+        FewShot(path, embed_views=2)
 
 
 def test_settings_without_sense_and_a_missing_library_are_refused(small_run: TrainConfig) -> None:
