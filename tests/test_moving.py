@@ -21,7 +21,7 @@ def test_every_block_runs(
     pytest.importorskip("learn2learn.data.task_dataset", reason="learn2learn is not installed (it needs a C compiler)")
     pytest.importorskip("easyfsl")
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 8
+    assert len(blocks) == 9
     shutil.copytree(class_folders, tmp_path / "base")
     shutil.copytree(other_folders, tmp_path / "novel")
     monkeypatch.chdir(tmp_path)

@@ -123,3 +123,19 @@ def test_gradients_are_those_of_a_plain_loop(
         assert difference <= 1e-4 * float(expected[key].norm()) + 1e-6, key
     key = "encoder.visual.transformer.resblocks.0.mlp.c_fc.weight"
     assert float((found[key] - other[key]).norm()) > 1e-2 * float(found[key].norm())  # the order does make a difference
+
+
+@pytest.mark.parametrize("name", ["anil", "maml", "meta-sgd", "protomaml"])
+def test_in_bfloat16_loss_and_gradients_are_close(name: str, model_of: Callable[..., EpisodicModel]) -> None:
+    """Under autocast, as training runs; the sums of the inner loop and the losses stay float32."""
+    model = model_of(name)
+    loss, exact = gradients(model)
+    model.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded_loss, rounded = gradients(model)
+    assert rounded_loss == pytest.approx(loss, rel=0.02) and rounded_loss != loss and rounded.keys() == exact.keys()
+    for key, value in rounded.items():
+        assert value.dtype == torch.float32 and bool(value.isfinite().all()), key
+    key = "encoder.visual.transformer.resblocks.0.mlp.c_fc.weight"
+    assert F.cosine_similarity(rounded[key].flatten(), exact[key].flatten(), dim=0) > 0.98
+    assert not torch.equal(rounded[key], exact[key])

@@ -168,6 +168,17 @@ def test_what_validation_measured_is_what_evaluate_measures(small_run: TrainConf
     assert (loaded.own_method is not None) == better and loaded.method is not None and loaded.method.name == "maml"
 
 
+def test_what_makes_validation_worse_is_not_kept(small_run: TrainConfig) -> None:
+    """The guard holds for methods: wild rates spoil the encoder, so the untouched one is kept, and named by prototypes as before."""
+    run = train(by(small_run, "anil", epochs=1, visual_lr=5.0, head_warmup=0.0, warmup=0.0))
+    epoch = next(row for row in rows(run.path) if row["kind"] == "epoch")
+    mixes = [float(row["alpha"]) for row in rows(run.path) if row["kind"] == "wise-ft"]
+    assert float(epoch["val_accuracy"]) < run.untouched_accuracy and mixes == [0.25, 0.5, 0.75, 1.0]
+    assert run.alpha == 0 and run.accuracy == run.untouched_accuracy
+    kept, before = load_checkpoint(run.path), load_encoder(small_run.backbone)
+    assert kept.own_method is None and kept.encoder.fingerprint == before.fingerprint
+
+
 def test_a_killed_run_goes_on_exactly(small_run: TrainConfig) -> None:
     config = by(small_run, "meta-sgd", inner_lr=0.05)
     whole = train(config).path

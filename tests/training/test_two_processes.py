@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fewshot.checkpoint import load_checkpoint
 from fewshot.run_files import MODEL, RESUME
 from tests.conftest import write_pictures
 
@@ -50,6 +51,50 @@ def test_no_thread_of_the_process_group_is_left_when_training_ends(words: list[s
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("LEFT False []") == 2, done.stdout
+
+
+@pytest.mark.parametrize("method", ["anil", "maml", "meta-sgd", "protomaml"])
+def test_two_processes_learn_by_gradient_steps_what_one_learns(method: str, words: list[str], tmp_path: Path) -> None:
+    """Each takes one of the two episodes of a step; the mean of their gradients is that of both, so weights and answers agree."""
+    pytest.importorskip("learn2learn.data.task_dataset", reason="learn2learn is not installed (it needs a C compiler)")
+    asked = [*words[: words.index("--output")], "--method", method, "--inner_steps", "2", "--epochs", "1", "--mix", "1", "--views", "1",
+             "--precision", "32", "--ways", "4", "--queries", "2", "--batch_size", "24", "--head_warmup", "0"]  # fmt: skip
+    for name, launch in (("one", [sys.executable]), ("two", LAUNCH)):
+        done = subprocess.run(
+            [*launch, "-m", "fewshot", *asked, "--output", str(tmp_path / name)], cwd=ROOT, capture_output=True, text=True, check=False
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    one, two = (load_checkpoint(tmp_path / name) for name in ("one", "two"))
+    assert (
+        one.own_method is not None
+        and two.own_method is not None
+        and one.config["processes"] + 1 == two.config["processes"]
+    )
+    before = one.untouched_encoder().state_dict()
+    apart = moved = 0.0
+    pairs = zip(one.encoder.state_dict().items(), two.encoder.state_dict().values(), strict=True)
+    for (name, ours), theirs in pairs:
+        apart, moved = apart + float((ours - theirs).norm()), moved + float((ours - before[name]).norm())
+    assert moved > 0 and apart < 0.05 * moved, (apart, moved)
+    answers = []
+    for launch in ([sys.executable], LAUNCH):
+        target = tmp_path / f"{len(launch)}.csv"
+        called = [
+            "predict",
+            str(target),
+            "--support",
+            str(tmp_path / "val"),
+            "--query",
+            str(tmp_path / "val"),
+            "--checkpoint",
+            str(one.path),
+        ]
+        done = subprocess.run(
+            [*launch, "-m", "fewshot", *called], cwd=ROOT, capture_output=True, text=True, check=False
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        answers.append(target.read_bytes())
+    assert answers[0] == answers[1] and len(answers[0].splitlines()) == 37
 
 
 @pytest.mark.parametrize("rank", [0, 1])
