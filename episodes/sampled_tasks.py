@@ -46,14 +46,19 @@ class SampledTasks:
         self._blocks: dict[int, _Block] = {}
 
     def describe(self, index: int) -> list[Any]:
-        """The description of task ``index``, through the task transforms; the same one whenever it is asked for."""
+        """The description of task ``index``, through the task transforms; the same whenever it is asked for.
+
+        It is kept where transforms made it, for they may draw. Others are made anew: a million kept objects would slow all that
+        Python does after them.
+        """
         known = self.sampled_descriptions.get(index)
         if known is None:
             known = self._of_episode(index)
             transforms = [self.task_transforms] if callable(self.task_transforms) else self.task_transforms
             for transform in transforms:
                 known = transform(known)
-            self.sampled_descriptions[index] = known
+            if transforms:
+                self.sampled_descriptions[index] = known
         return known
 
     def sample_task_description(self) -> list[Any]:
@@ -63,7 +68,8 @@ class SampledTasks:
 
     def __getitem__(self, index: int) -> Any:
         number = range(len(self.sampler))[index]
-        return self.get_task(self.describe(number))  # type: ignore[attr-defined]
+        description = self.sampled_descriptions[number] = self.describe(number)
+        return self.get_task(description)  # type: ignore[attr-defined]
 
     def _of_episode(self, index: int) -> list[Any]:
         from learn2learn.data import DataDescription

@@ -111,7 +111,13 @@ def test_tasks_of_any_size_in_any_order(l2l: Any) -> None:
         ]
         assert [each.index for each in tasks.describe(number)] == list(itertools.chain(*by_class))
     assert len({len(sampler[number].support) for number in (149, 0, 63, 64, 70, 1)}) > 1
-    assert tasks.sample_task_description() is tasks.describe(0) and tasks.sample_task_description() is tasks.describe(1)
+    for number in range(3):
+        rows = [
+            [each.index for each in described]
+            for described in (tasks.sample_task_description(), tasks.describe(number))
+        ]
+        assert rows[0] == rows[1]
+    assert not tasks.sampled_descriptions  # as learn2learn's, those of tasks[i] alone are kept
 
 
 def squares(root: Path, classes: int = 3, pictures: int = 4) -> Path:
@@ -211,6 +217,7 @@ def test_task_transforms_of_the_user(l2l: Any) -> None:
     plain = to_taskset(sampler, load=Pictures().__getitem__)[2]
     appended.task_transforms.append(negative)
     assert torch.equal(appended[2][0], -plain[0]) and appended[2][1].tolist() == plain[1].tolist()
+    assert appended.sample_task_description() is appended.describe(0)  # what transforms drew stays as it is
 
 
 def test_a_table_with_transforms_that_draw(l2l: Any) -> None:
