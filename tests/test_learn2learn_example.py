@@ -81,3 +81,35 @@ def test_they_run_on_our_folders(
     told = capsys.readouterr().out
     found = [float(line.split()[-1]) for line in told.splitlines() if line.startswith("Meta Test Accuracy")]
     assert found and found[-1] > (0.5 if name == "anil_fc100" else 0.2)  # by chance 0.2
+
+
+@pytest.mark.slow
+def test_it_is_measured_beside_our_training(
+    class_folders: Path,
+    other_folders: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("learn2learn.data.task_dataset", reason="learn2learn is not installed (it needs a C compiler)")
+    from experiments.learn2learn_example import main
+
+    for name, folder in (("base", class_folders), ("val", other_folders), ("novel", other_folders)):
+        (tmp_path / name).symlink_to(folder)
+    monkeypatch.setattr("sys.argv", ["learn2learn_example", str(tmp_path), "--epochs", "1", "--tasks", "1"])
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    try:
+        assert main() == 0
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        torch.set_rng_state(states[2])
+    told = capsys.readouterr().out
+    assert "3 steps of 1 episodes" in told and Path.cwd() != tmp_path
+    rows = [line for line in told.splitlines() if " ± " in line]
+    assert [row.split(" | ")[0] for row in rows] == [
+        "| learn2learn's example",
+        "| ours, --method anil, by prototypes",
+        "| ours, --method anil, by its own steps",
+        "| ours, --method prototypical, by prototypes",
+    ]

@@ -30,6 +30,7 @@ def run(scratch: Path, quick: bool) -> list[Row]:
     def theirs() -> None:
         made["theirs"] = _theirs(root)
 
+    ours()  # once before: what is imported, and the folders' names, are there for both
     making = in_turn({"ours": ours, "theirs": theirs}, 1 if quick else 2, warm_up=False)
     sides = {"opening": to_taskset(_sampler(root), tv.transforms.ToTensor(), keep=0), **made}
 

@@ -58,18 +58,15 @@ def test_two_processes_learn_by_gradient_steps_what_one_learns(method: str, word
     """Each takes one of the two episodes of a step; the mean of their gradients is that of both, so weights and answers agree."""
     pytest.importorskip("learn2learn.data.task_dataset", reason="learn2learn is not installed (it needs a C compiler)")
     asked = [*words[: words.index("--output")], "--method", method, "--inner_steps", "2", "--epochs", "1", "--mix", "1", "--views", "1",
-             "--precision", "32", "--ways", "4", "--queries", "2", "--batch_size", "24", "--head_warmup", "0"]  # fmt: skip
+             "--precision", "32", "--head_warmup", "0", "--dropout", "0"]  # fmt: skip
     for name, launch in (("one", [sys.executable]), ("two", LAUNCH)):
         done = subprocess.run(
             [*launch, "-m", "fewshot", *asked, "--output", str(tmp_path / name)], cwd=ROOT, capture_output=True, text=True, check=False
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
     one, two = (load_checkpoint(tmp_path / name) for name in ("one", "two"))
-    assert (
-        one.own_method is not None
-        and two.own_method is not None
-        and one.config["processes"] + 1 == two.config["processes"]
-    )
+    assert one.own_method is not None and two.own_method is not None
+    assert (one.config["processes"], two.config["processes"]) == (1, 2)
     before = one.untouched_encoder().state_dict()
     apart = moved = 0.0
     pairs = zip(one.encoder.state_dict().items(), two.encoder.state_dict().values(), strict=True)
@@ -79,13 +76,14 @@ def test_two_processes_learn_by_gradient_steps_what_one_learns(method: str, word
     answers = []
     for launch in ([sys.executable], LAUNCH):
         target = tmp_path / f"{len(launch)}.csv"
+        support = tmp_path / "val"
         called = [
             "predict",
             str(target),
             "--support",
-            str(tmp_path / "val"),
+            str(support),
             "--query",
-            str(tmp_path / "val"),
+            str(min(support.iterdir())),
             "--checkpoint",
             str(one.path),
         ]
@@ -94,7 +92,7 @@ def test_two_processes_learn_by_gradient_steps_what_one_learns(method: str, word
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         answers.append(target.read_bytes())
-    assert answers[0] == answers[1] and len(answers[0].splitlines()) == 37
+    assert answers[0] == answers[1] and len(answers[0].splitlines()) == 7
 
 
 @pytest.mark.parametrize("rank", [0, 1])
