@@ -9,15 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -33,16 +29,14 @@ from fewshot.embedding.batches import (
     usable_rows,
 )
 from fewshot.embedding.cache import EmbeddingCache
+from fewshot.embedding.reading import Decode, Read, Reader, in_threads
 from fewshot.encoders.base import Embedder
-from fewshot.images.decoding import UnreadableImage, read_bytes
+from fewshot.images.decoding import read_bytes
 from fewshot.images.jpeg_gpu import GpuDecoder, gpu_decoder
 from fewshot.images.transform import TRANSFORM, clip_tensors
 from fewshot.images.views import VIEWS, View, view_tensors
 
 Progress = Callable[[int, int], None]  # pictures done, pictures in all
-Decode = Callable[[Sequence[bytes]], list[Tensor | UnreadableImage]]  # files -> (3, H, W) uint8, or why not
-_CHUNK = 32  # pictures a thread takes at a time, where there are many: enough to hide the cost of handing over
-_HELD_BYTES = 16 << 20  # of files that a thread holds before it decodes them
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,18 +54,6 @@ class Embeddings:
     readable: Tensor
     problems: dict[int, str]
     computed: int
-
-
-@dataclass(frozen=True)
-class _Read:
-    """One picture on its way: exactly one of pixels, vector, twin (row with the same bytes) and problem is set."""
-
-    row: int
-    key: bytes = b""
-    pixels: Tensor | None = None
-    vector: npt.NDArray[np.float32] | None = None
-    twin: int | None = None
-    problem: str | None = None
 
 
 def embed_images(
@@ -166,7 +148,7 @@ def _embed_view(
         decoding = (None if exact else gpu_decoder(encoder.device, encoder.image_size)) or "cpu"
     decoder = None if decoding == "cpu" or view.name else decoding  # a GPU's decoder knows only the picture as it is
     space = cache_space(encoder, precision, size, decoder, view) if cache is not None else b""
-    reader = _Reader(encoder, items, read, decoder or _processor_decoder(encoder.image_size, view), cache, space)
+    reader = Reader(encoder, items, read, decoder or _processor_decoder(encoder.image_size, view), cache, space)
     gathered = _Gathered(len(items), encoder.embed_dim, cache)
     count = workers or min(16, os.cpu_count() or 1)
     with FixedShapeBatches(
@@ -178,7 +160,7 @@ def _embed_view(
         precision=precision,
         smaller=gathered.smaller,
     ) as batches:
-        for done, got in enumerate(_in_threads(reader, len(items), count), start=1):
+        for done, got in enumerate(in_threads(reader, len(items), count), start=1):
             gathered.take(got, batches)
             if done % size == 0 or done == len(items):
                 progress(done, len(items))
@@ -211,11 +193,6 @@ def cache_space(
     return hashlib.sha256("|".join(parts).encode()).digest()
 
 
-def picture_digest(data: bytes) -> bytes:
-    """The digest of a picture file's bytes, for cache keys and to recognise copies."""
-    return hashlib.sha256(data).digest()[:20]
-
-
 class _Gathered:
     """The embeddings of n pictures while they come in."""
 
@@ -227,7 +204,7 @@ class _Gathered:
         self._cache, self._computed = cache, 0
         self._shrunk = False
 
-    def take(self, got: _Read, batches: FixedShapeBatches[tuple[int, bytes]]) -> None:
+    def take(self, got: Read, batches: FixedShapeBatches[tuple[int, bytes]]) -> None:
         """Take one picture: hand it to the encoder, or record what the cache or the decoder already says."""
         if got.pixels is not None:
             batches.add((got.row, got.key), got.pixels)
@@ -282,83 +259,3 @@ class _Gathered:
             if twin in self._problems:
                 self._problems[row] = self._problems[twin]
         return Embeddings(self._features, self._readable, self._problems, self._computed)
-
-
-class _Reader:
-    """Reads, recognises and decodes pictures; called from several threads."""
-
-    def __init__(
-        self,
-        encoder: Embedder,
-        items: Sequence[Any],
-        read: Callable[[Any], bytes],
-        decode: Decode,
-        cache: EmbeddingCache | None,
-        space: bytes,
-    ) -> None:
-        self._items, self._read, self._decode, self._cache, self._space = items, read, decode, cache, space
-        self._width = encoder.embed_dim
-        self._first: dict[bytes, int] = {}  # digest -> row that stands for these bytes
-
-    def __call__(self, rows: range) -> list[_Read]:
-        """Read some rows: from memory, the cache or the file; in their order."""
-        got: list[_Read] = []
-        waiting: list[tuple[int, bytes | _Read, bytes]] = []
-        held = 0
-        for row in rows:
-            waiting.append((row, *self._look(row)))
-            held += len(waiting[-1][2])
-            if held > _HELD_BYTES or row == rows[-1]:
-                got += self._finish(waiting)
-                waiting, held = [], 0
-        return got
-
-    def _finish(self, waiting: list[tuple[int, bytes | _Read, bytes]]) -> list[_Read]:
-        keys = [key for _, key, _ in waiting if isinstance(key, bytes)]
-        found = self._cache.get_many(keys) if self._cache is not None else {}
-        known = {key: vector for key, vector in found.items() if len(vector) == self._width}
-        fresh = {key: data for _, key, data in waiting if isinstance(key, bytes) and key not in known}
-        decoded = dict(zip(fresh, self._decode(list(fresh.values())), strict=True)) if fresh else {}
-        return [key if isinstance(key, _Read) else _told(row, key, known, decoded) for row, key, _ in waiting]
-
-    def _look(self, row: int) -> tuple[bytes | _Read, bytes]:
-        """(cache key, the file's bytes), or what is known already in place of the key."""
-        try:
-            data = self._read(self._items[row])
-        except UnreadableImage as error:
-            return _Read(row, problem=str(error)), b""
-        digest = picture_digest(data)
-        first = self._first.setdefault(digest, row)  # one operation, so threads cannot both be first
-        return (self._space + digest, data) if first == row else (_Read(row, twin=first), b"")
-
-
-def _told(
-    row: int,
-    key: bytes,
-    known: Mapping[bytes, npt.NDArray[np.float32]],
-    decoded: Mapping[bytes, Tensor | UnreadableImage],
-) -> _Read:
-    """The outcome for a row that needs no encoder."""
-    if key in known:
-        return _Read(row, key=key, vector=known[key])
-    pixels = decoded[key]
-    if isinstance(pixels, UnreadableImage):
-        return _Read(row, problem=str(pixels))
-    return _Read(row, key=key, pixels=pixels)
-
-
-def _in_threads(reader: _Reader, n: int, workers: int) -> Iterator[_Read]:
-    """The reader's results in row order, with a bounded number of pictures in memory."""
-    window: deque[Future[list[_Read]]] = deque()
-    chunk = max(1, min(_CHUNK, n // (4 * workers)))
-    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        try:
-            for start in range(0, n, chunk):
-                window.append(pool.submit(reader, range(start, min(start + chunk, n))))
-                if len(window) > workers + 2:
-                    yield from window.popleft().result()
-            while window:
-                yield from window.popleft().result()
-        finally:
-            for future in window:
-                future.cancel()
