@@ -71,7 +71,11 @@ def settings_of(classifier: Classifier) -> dict[str, Any]:
 
     Those of unequal shots are left out: it was measured with equal ones, of which they change nothing.
     """
-    plain = {name: value for name, value in vars(classifier).items() if isinstance(value, (bool, int, float, str))}
+    plain = {
+        name: value
+        for name, value in vars(classifier).items()
+        if value is None or isinstance(value, (bool, int, float, str))
+    }
     return {name: value for name, value in plain.items() if not name.startswith("shots_")}
 
 

@@ -24,7 +24,7 @@ the whole. With a gain the walk also draws pictures towards their class's centre
 Beside it stands what was done before: the best of epochs and mixes on all classes, decided by the interval over other episodes of the
 same classes."""
 
-EPOCHS, PICTURES, RUNS = 8, 25, 100
+EPOCHS, PICTURES, RUNS = 8, 25, 400
 #: Validation classes, how far weights walk, and what draws pictures to their centre for a gain of a point.
 SIZES = ((20, 0.1, 0.032), (20, 0.2, 0.056), (8, 0.2, 0.056))
 

@@ -6,6 +6,8 @@ other classes' centres, which makes them comparable whatever the encoder, and ad
 
 Weighing the two by leave-one-out on the support was tried, too. At five shots its accuracy has a standard deviation of 2 to 7 points
 a task, more than the two differ; it changed no mean over 600 episodes of seven sets by more than 0.15 points, so the weights stay equal.
+The regression's strength by leave-one-out, which `logistic` takes, gained 0.06 points on the mean of tin val and omniglot base (-0.15 to
++0.3): nothing, where the prototype is half of the answer already.
 """
 
 from __future__ import annotations
@@ -22,8 +24,6 @@ from fewshot.classifiers.prototype import Prototype
 from fewshot.classifiers.shots import shots_weight
 from fewshot.classifiers.tasks import TaskBatch
 from fewshot.registry import CLASSIFIERS
-
-_NO_GAP = 1e-4
 
 
 @CLASSIFIERS.register("auto", "prototype and logistic regression, mixed", position=8)
@@ -46,20 +46,10 @@ class Auto:
         logits = Logistic(self.C).logits(asked)
         cosines = maths.cosines(asked.query, centres)
         n_query = tasks.query.shape[1]
-        of_prototype, of_logistic = (scores[:, :n_query] * _weight(scores[:, n_query:]) for scores in (cosines, logits))
+        of_prototype, of_logistic = (
+            scores[:, :n_query] * maths.inverse_gap(scores[:, n_query:]) for scores in (cosines, logits)
+        )
         if tasks.unequal_shots:
             # Twice the prototype's exponent: here it is half of the score, and the other half knows nothing of shots.
             of_prototype = of_prototype * shots_weight(tasks, 2 * Prototype.shots_exponent).unsqueeze(1)
         return maths.log_probabilities(self.scale * (of_prototype + of_logistic) / 2)
-
-
-def _weight(scores: Tensor) -> Tensor:
-    """(T, 1, 1) inverse of the mean gap between the score of a class centre for its own class and for the others, from scores (T, N, N).
-
-    Zero where that is no more than rounding: there the classes look the same.
-    """
-    ways = scores.shape[-1]
-    own = scores.diagonal(dim1=1, dim2=2).sum(-1)
-    others = (scores.sum((1, 2)) - own) / max(1, ways - 1)
-    gap = (own - others) / ways
-    return torch.where(gap > _NO_GAP, 1 / gap.clamp_min(_NO_GAP), torch.zeros_like(gap)).view(-1, 1, 1)

@@ -18,8 +18,12 @@ from torch import Tensor
 from fewshot.classifiers import maths
 from fewshot.classifiers.shots import fair
 from fewshot.classifiers.span import Span
+from fewshot.classifiers.strength import likely_penalty
 from fewshot.classifiers.tasks import TaskBatch
 from fewshot.registry import CLASSIFIERS
+
+_OWN_ITERATIONS = 40
+_GAP = 4.0  # between a class's centre and the other centres; about what C = 10 makes it
 
 
 @CLASSIFIERS.register("logistic", "logistic regression", position=6)
@@ -29,16 +33,18 @@ class Logistic:
 
     The same ``C`` gives the same classifier as ``LogisticRegression(C, class_weight="balanced")`` on
     unit-norm features: probabilities differ by less than 0.001 up to C = 100. The intercept is free. ``scale``
-    multiplies the finished logits. ``C`` was chosen on tin val and omniglot base with ``tiny`` and lite0.
+    multiplies the finished logits. ``C`` None: the strength that suits the task, by leaving each support picture out of a regression on the
+    labels (``fewshot.classifiers.strength``), which is what logistic regression comes to where it is held back most.
 
-    ``iterations`` are as many as that accuracy takes: 40 up to C = 10, then growing with its root, unless given.
+    ``iterations`` are as many as that accuracy takes: 40 up to C = 10, then growing with its root, unless given. Where C is the task's own
+    there are 40 in every task: beyond C = 10 it stops early, which holds it back a little more.
     ``shots_strength`` is fairness to classes of few pictures (``fair``): 0 leaves it out, equal shots know no difference.
     """
 
-    C: float = 10.0
+    C: float | None = None
     iterations: int | None = None
     scale: float = 1.0
-    shots_strength: float = 2.0
+    shots_strength: float = 3.0
     transductive: ClassVar[bool] = False
 
     def __call__(self, tasks: TaskBatch) -> Tensor:
@@ -46,10 +52,26 @@ class Logistic:
         return maths.log_probabilities(self.scale * fair(self.logits(tasks), tasks, self.shots_strength))
 
     def logits(self, tasks: TaskBatch) -> Tensor:
-        """The linear scores (T, Q, N) as they were fitted, without ``fair``."""
+        """The linear scores (T, Q, N) as they were fitted, without ``fair``; of the same gap between classes where C is the task's own."""
         span = Span.of(tasks)
         coefficients, intercept = self._solve(span)
-        return span.centred_scores(tasks.query, coefficients) + intercept.transpose(1, 2)
+        logits = span.centred_scores(tasks.query, coefficients) + intercept.transpose(1, 2)
+        if self.C is None:  # the weaker it is held back, the further apart the logits: that is taken back
+            of_classes = torch.bmm(torch.bmm(coefficients, span.centred_gram()), tasks.membership)
+            logits = _GAP * maths.inverse_gap(of_classes / tasks.shots.unsqueeze(1)) * logits
+        return logits
+
+    def _strength(self, span: Span) -> Tensor | float:
+        """The weight (T, 1, 1) of the class-balanced mean cross-entropy beside |W|^2 / 2.
+
+        Near W = 0 the cross-entropy of N classes is a squared error over 2 N, so there a penalty p of regression is a weight of N / p.
+        """
+        if self.C is None:
+            return span.hot.shape[1] / likely_penalty(span)
+        return self.C * span.hot.sum((1, 2)).view(-1, 1, 1)
+
+    def _iterations(self) -> int:
+        return self.iterations or (_OWN_ITERATIONS if self.C is None else math.ceil(40 * max(1.0, self.C / 10) ** 0.5))
 
     def _solve(self, span: Span) -> tuple[Tensor, Tensor]:
         """Coefficients (T, N, S) of the centred features and intercepts (T, N, 1).
@@ -58,7 +80,7 @@ class Logistic:
         Hessian is 1 + G / 2 with G = root K root, so a majorising step is b - (1 + G / 2)^-1 (b + root (P -
         Y)).
         """
-        strength = self.C * (span.hot.sum((1, 2)).view(-1, 1, 1) * span.weights)  # (T, 1, S)
+        strength = self._strength(span) * span.weights  # (T, 1, S)
         root = strength.sqrt()
         kernel = root.transpose(1, 2) * span.centred_gram() * root
         bound = 0.5 * kernel
@@ -69,7 +91,7 @@ class Logistic:
         b, c = torch.zeros_like(span.hot), torch.zeros_like(span.hot[..., :1])
         ahead_b, ahead_c, pace = b, c, torch.ones_like(span.weights[..., :1])
         total = strength.sum(-1, keepdim=True)
-        for _ in range(self.iterations or math.ceil(40 * max(1.0, self.C / 10) ** 0.5)):
+        for _ in range(self._iterations()):
             error = (torch.bmm(ahead_b, kernel) / weight + ahead_c).softmax(1) - span.hot
             step_b = torch.bmm(ahead_b + root * error, inverse)
             step_c = 2 * (strength * error).sum(-1, keepdim=True) / total

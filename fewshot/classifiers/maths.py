@@ -11,6 +11,7 @@ from torch import Tensor
 from episodes.errors import DataError
 
 EPSILON = 1e-12
+_NO_GAP = 1e-4
 TIE = 2e-6  # relative gap below which two scores count as equal: some ten roundings of float32
 
 
@@ -135,3 +136,15 @@ def centre_on_task(support: Tensor, query: Tensor, known: Tensor, query_mask: Te
     weight = torch.cat([known, query_mask], 1).unsqueeze(-1).to(features.dtype)
     centred = unit(features - weighted_means(weight, features))
     return centred[:, : support.shape[1]], centred[:, support.shape[1] :]
+
+
+def inverse_gap(scores: Tensor) -> Tensor:
+    """(T, 1, 1) inverse of the mean gap between the score of a class's centre for its own class and for the others, from scores (T, N, N).
+
+    Zero where that is no more than rounding: there the classes look the same. Scores times this are comparable, whatever made them.
+    """
+    ways = scores.shape[-1]
+    own = scores.diagonal(dim1=1, dim2=2).sum(-1)
+    others = (scores.sum((1, 2)) - own) / max(1, ways - 1)
+    gap = (own - others) / ways
+    return torch.where(gap > _NO_GAP, 1 / gap.clamp_min(_NO_GAP), torch.zeros_like(gap)).view(-1, 1, 1)

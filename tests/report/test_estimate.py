@@ -106,6 +106,18 @@ def test_estimates_are_right_on_average_and_their_intervals_hold(shots: int) -> 
         assert np.mean(leave_one_out) < -0.07  # what would be told without the missing shot
 
 
+def test_the_interval_holds_whole_shares_of_the_queries() -> None:
+    """One of fifty supports misnamed: all fifty queries right is one query's step away, and no surprise."""
+    labels = np.repeat(np.arange(5), 10)
+    features = torch.eye(5)[torch.from_numpy(np.concatenate([labels, labels]))]
+    features[0] = features[10]
+    embeddings = Embeddings(features, torch.ones(100, dtype=torch.bool), {}, 100)
+    episode = Episode("t", tuple("abcde"), np.arange(50), labels, np.arange(50, 100), labels)
+    estimate = estimate_task(episode, embeddings, PLAIN)
+    assert estimate is not None and estimate.right == 49 and 0.97 < estimate.accuracy < 1
+    assert estimate.interval[1] == 1 == evaluate([episode], FeatureScorer(embeddings, PLAIN)).mean
+
+
 def test_one_more_shot_adds_less_and_less() -> None:
     gains = [accuracy_with_one_more(0.6, 5, shots) - 0.6 for shots in (2, 3, 5, 10, 100)]
     assert gains == sorted(gains, reverse=True) and gains[-1] > 0
