@@ -44,6 +44,7 @@ def answer(findings: Findings) -> str:
     over = "sets and shots" if len(note["sets"]) > 1 else f"shots on {note['sets'][0]}"
     parts = [f"Highest on the mean of {over}: {best} ({100 * means[best]:.1f} %)"]
     parts += _compared(findings, "against untouched", "the untouched encoder")
+    parts += _worse_on_one_set(findings)
     parts += _compared(findings, "asked", None)
     sentence = "; ".join(parts) + "."
     sentence += _kept_untouched(findings)
@@ -78,6 +79,18 @@ def _compared(findings: Findings, what: str, against: str | None) -> list[str]:
     rest = len(family) - len(real)
     others = f" ({rest} of {len(family)} are not told apart)" if rest else ""
     return [f"{who}, real after Holm's correction{others}: {', '.join(told[:MOST])}{more}"]
+
+
+def _worse_on_one_set(findings: Findings) -> list[str]:
+    """Real losses against the untouched encoder that the mean of several sets may hide."""
+    table = findings.comparisons
+    family = table[table["family"] == "against untouched, by set"]
+    worse = family[family["real"] & (family["difference"] < 0)]
+    if worse.empty or len(findings.note["sets"]) < 2:
+        return []
+    told = [_pair(part, "untouched") for _, part in worse.groupby(["a", "b"], sort=False)]
+    more = f", and {len(told) - MOST} more" if len(told) > MOST else ""
+    return [f"on a set by itself, really worse than the untouched encoder: {', '.join(told[:MOST])}{more}"]
 
 
 def _pair(rows: pd.DataFrame, against: str | None) -> str:

@@ -207,11 +207,6 @@ def test_without_test_data_the_numbers_are_said_to_be_of_what_selected(base: Tra
     findings, _ = run_ablation(rates(1e-3, 1e-2), base, tmp_path, QUIET)
     assert set(findings.results["set"]) == {"validation"}
     assert "selected the runs" in summary(findings).splitlines()[2]
-    runs = findings.results[findings.results["run"] != "untouched"]
-    for alphas, told in (((0.0, 1.0), "in 1 of 2 runs; --mix 1"), ((0.5, 1.0), "")):
-        runs = runs.assign(kept_alpha=alphas)
-        said = summary(dataclasses.replace(findings, results=runs))
-        assert told in said and ("Validation kept the untouched" in said) == bool(told)
 
 
 def test_several_measures_and_pairs(base: TrainConfig, tests: TestPlan, tmp_path: Path) -> None:
