@@ -7,10 +7,12 @@ import types
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from episodes.errors import UsageError
 from experiments.claims.base import Claim, Data, Row
+from experiments.claims.confidence import Answered, own_rows
 from experiments.claims.estimates import rows_of
 from experiments.claims.intervals import simulation
 from experiments.claims.page import section, sections_of
@@ -93,3 +95,19 @@ def test_estimates_that_are_off_are_told() -> None:
     assert bias.measured == pytest.approx(100 * 2 * 0.1025 / 7) and bias.passed
     assert "tin/novel" in worst.what and worst.measured == pytest.approx(10.25)
     assert coverage.measured == 75 and not coverage.passed
+
+
+def test_halves_are_taken_together_and_told_alone() -> None:
+    """Classes of one half are harder than those of the other: confidence is right on the whole, and on neither half."""
+
+    def half(right: int, accepted: int) -> list[Answered]:
+        known, foreign = np.arange(100), np.arange(100) < accepted
+        return [Answered(np.full(100, 0.7), known < right, known < 20, foreign, 0.25)]
+
+    error, _, alone, least, most, cost = own_rows([half(60, 2), half(80, 6)], "x")
+    assert error.measured == pytest.approx(0) and (error.high, error.passed) == (4, True)
+    assert alone.measured == pytest.approx(10) and not alone.has_bar
+    assert least.measured == most.measured == pytest.approx(4) and (least.low, most.high) == (3, 7)
+    assert cost.measured == pytest.approx(5)
+    too_sure = list(own_rows([half(60, 9)], "x"))
+    assert not too_sure[0].passed and not too_sure[4].passed
