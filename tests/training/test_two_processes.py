@@ -28,7 +28,8 @@ import torch
 from fewshot.commands.cli import main
 status = main(sys.argv[1:])
 names = sorted(path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm"))
-print("LEFT", torch.distributed.is_initialized(), [name for name in names if "gloo" in name], flush=True)
+# One string, one write: torchrun runs python unbuffered, where the parts of a print mix with the other process's.
+print(f"LEFT {torch.distributed.is_initialized()} {[name for name in names if 'gloo' in name]}", flush=True)
 raise SystemExit(status)
 """
 
