@@ -177,7 +177,7 @@ TASKS = Group("Tasks (`predict`)", predict, (
     Case("support/ is empty", emptied("support"), 3, "task2 has no picture in support/<class>/", UNANSWERED),
     Case("support/ holds pictures, but no class folders", emptied("support", "a.png"), 3, "1 picture outside a class", UNANSWERED),
     Case("support/ holds only empty class folders", emptied("support", "a/", "b/"), 3, "found 2 class folders without", UNANSWERED),
-    Case("one class folder is empty", task2(lambda task: (task / "support" / "empty").mkdir()), 0, "classes without a support picture"),
+    Case("one class folder is empty", task2(lambda task: (task / "support" / "empty").mkdir()), 0, "1 class without a support picture"),
     Case("every support picture is spoilt", spoilt("support/*/*"), 3, "has no readable support picture", UNANSWERED),
     Case("every query picture is spoilt", spoilt("query/*"), 3, "cannot be read (not a picture", UNANSWERED),
     Case("a task that links to the folder of tasks", linked("task3", "."), 3, "task3 has neither support/ nor query/"),

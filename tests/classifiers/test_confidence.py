@@ -116,7 +116,8 @@ def test_the_claims_hold_on_other_classes(name: str) -> None:
         accepted.append((sure[batch.query_labels == -2] >= needed).mean())
         told.append(abs((sure[own] < needed).mean() - calibration.cost(0.05, traits)[0]))
     assert max(errors) < 0.04, errors
-    assert max(flat) > 0.06, flat  # what one temperature for all sizes does
+    if name == "prototype":  # ridge brings the scores of every task to the same gap between classes itself
+        assert max(flat) > 0.06, flat  # what one temperature for all sizes does
     assert min(accepted) > 0.03 and max(accepted) < 0.08, accepted  # the bar is 0.07; these classes are few
     assert max(told) < 0.1, told
 

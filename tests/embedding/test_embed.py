@@ -8,6 +8,7 @@ import os
 import shutil
 import sqlite3
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,6 +23,15 @@ from fewshot.embedding.batches import FixedShapeBatches, embed_pictures
 from fewshot.embedding.cache import EmbeddingCache
 from fewshot.embedding.embed import embed_images
 from fewshot.encoders import VisionEncoder, load_encoder
+
+
+@pytest.fixture(autouse=True)
+def _two_threads() -> Iterator[None]:
+    """Batches overlap also where `pytest -n` gives every test one thread."""
+    usual = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(usual)
 
 
 @pytest.fixture

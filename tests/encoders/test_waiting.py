@@ -52,7 +52,7 @@ def test_a_newer_download_is_what_counts(timm_root: Callable[[str], Path], tmp_p
     """The file is looked for in every run; only where it is published is noted."""
     name, cache = "timm:test_resnet", EmbeddingCache()
     root = Path(shutil.copytree(timm_root("test_resnet"), tmp_path / "root"))
-    (place,) = root.glob("models--*/snapshots/*/model.safetensors")
+    (place,) = root.glob("models--*test_resnet*/snapshots/*/model.safetensors")
     before = open_backbone(name, CPU, root, cache).fingerprint
     other = tmp_path / "other.safetensors"
     data = bytearray(place.read_bytes())

@@ -31,7 +31,7 @@ TRAIN = [
     "--unfreeze_blocks", "1", "--epochs", "2", "--batch_size", "24", "--queries", "2", "--visual_lr", "1e-3",
     "--val_queries", "4", "--val_episodes", "40", "--workers", "0",
 ]  # fmt: skip
-THREADS = 2  # sums are split among threads: another number of them rounds otherwise
+THREADS = 1  # sums are split among threads: another number of them rounds otherwise
 _OF_THE_MACHINE = ("seconds", "images_per_second", "peak_memory_mb", "learning_seconds")
 
 
