@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import connection
 from typing import Any
 
 import torch
@@ -46,14 +48,30 @@ class ReadingBoard:
         """
         try:
             yield
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except (RuntimeError, EOFError, ConnectionError, FileNotFoundError) as error:
+            said = str(error) if isinstance(error, RuntimeError) else self._who_died()
+            if "DataLoader worker" not in said:
                 raise
             # torch tells it from a signal's handler or from the queue, with one number or several.
-            dead = {int(number) for number in re.findall(r"\d+", str(error))}
+            dead = {int(number) for number in re.findall(r"\d+", said)}
             rows = [row for number, row in self._board.tolist() if number in dead and row >= 0]
-            reason = str(error).splitlines()[0].rstrip(". ")
+            reason = said.splitlines()[0].rstrip(". ")
             raise DataError(f"{reason}. {_what_to_do([display_name(str(items[row])) for row in rows])}") from error
+
+    def _who_died(self) -> str:
+        """What torch says of a death, where what a process had loaded was being fetched from it as it died: "" if none has.
+
+        The connection breaks before torch hears of the death, or while this looks: then its handler says it.
+        """
+        noted = {number for number, row in self._board.tolist() if row >= 0}
+        try:
+            living = [child for child in multiprocessing.active_children() if child.pid in noted]
+            ended = connection.wait([child.sentinel for child in living], timeout=2 if len(living) == len(noted) else 0)
+            gone = noted - {child.pid for child in living if child.sentinel not in ended}
+        except RuntimeError as error:
+            return str(error)
+        numbers = ", ".join(str(number) for number in sorted(gone))
+        return f"DataLoader worker (pid(s) {numbers}) exited unexpectedly" if gone else ""
 
 
 def _what_to_do(paths: list[str]) -> str:

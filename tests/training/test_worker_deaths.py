@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from episodes import EpisodeSampler, read_class_folders
 from episodes.errors import DataError
@@ -16,6 +18,7 @@ from fewshot.embedding.hidden_states_compute import compute_hidden_states
 from fewshot.encoders import load_encoder
 from fewshot.images.augmented_views import PictureSource
 from fewshot.images.decoding import read_bytes
+from fewshot.images.reading_board import ReadingBoard
 from fewshot.training.loader import EpisodeLoader
 
 FATAL = os.path.join("class03", "07.png")
@@ -52,3 +55,25 @@ def test_other_errors_are_not_touched(class_folders: Path) -> None:
     sampler = EpisodeSampler(read_class_folders(class_folders), ways=2, shots=1, queries=1, episodes=2)
     with pytest.raises(RuntimeError, match="shapes"), EpisodeLoader(sampler, 32).naming_deaths():
         raise RuntimeError("shapes do not fit")
+
+
+@pytest.mark.parametrize("broken", [EOFError(), ConnectionResetError("reset"), FileNotFoundError("socket")])
+def test_a_death_while_its_pictures_are_fetched_is_named_too(broken: Exception) -> None:
+    """The connection over which they come breaks first: torch has not said a word yet."""
+    board, context = ReadingBoard(2), multiprocessing.get_context("fork")
+    halt = context.Event()
+    living, dying = context.Process(target=halt.wait), context.Process(target=os._exit, args=(9,))
+    living.start()
+    dying.start()
+    board._board.copy_(torch.tensor([[living.pid, 0], [dying.pid, 1]]))
+    try:
+        with (
+            pytest.raises(DataError, match=rf"DataLoader worker \(pid\(s\) {dying.pid}\) .* was reading b.png: "),
+            board.naming_deaths(["a.png", "b.png"]),
+        ):
+            raise broken
+        with pytest.raises(type(broken)), ReadingBoard(2).naming_deaths(["a.png"]):
+            raise broken
+    finally:
+        halt.set()
+        living.join()
