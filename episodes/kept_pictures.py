@@ -58,8 +58,5 @@ class KeptPictures:
         return kept.copy()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            **self.__dict__,
-            "_kept": {},
-            "_left": self._most,
-        }  # what is kept is not worth sending to another process
+        # What is kept is not worth sending to another process.
+        return {**self.__dict__, "_kept": {}, "_left": self._most}

@@ -46,12 +46,9 @@ class Ridge:
         target = root * (span.hot - 1 / tasks.n_way)
         solved = torch.cholesky_solve(target.transpose(1, 2), torch.linalg.cholesky(system))
         coefficients = root * solved.transpose(1, 2)
-        if (
-            self.penalty is None
-        ):  # the stronger, the closer to each other the scores: with a penalty of each task's own, that is taken back
-            of_classes = torch.bmm(torch.bmm(coefficients, gram), tasks.membership) / tasks.shots.unsqueeze(
-                1
-            )  # (T, N, N)
-            coefficients = coefficients * maths.inverse_gap(of_classes)
+        if self.penalty is None:
+            # The stronger the penalty, the closer the scores: with one of each task's own, that is taken back.
+            own = torch.bmm(torch.bmm(coefficients, gram), tasks.membership) / tasks.shots.unsqueeze(1)  # (T, N, N)
+            coefficients = coefficients * maths.inverse_gap(own)
         scores = fair(span.centred_scores(tasks.query, coefficients), tasks, self.shots_strength)
         return maths.log_probabilities(self.scale * scores)
