@@ -111,8 +111,9 @@ def test_a_folder_that_cannot_be_listed_is_named(make_tree: MakeTree, monkeypatc
             raise PermissionError(13, "Permission denied", path)
         return real(path)
 
-    monkeypatch.setattr(os, "scandir", scandir)
-    summary = read_class_folders(root).passed_over.summary()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", scandir)
+        summary = read_class_folders(root).passed_over.summary()
     assert "Permission denied" in summary and "lost+found" in summary
 
 
