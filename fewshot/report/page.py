@@ -178,7 +178,7 @@ def _count(number: int, one: str, many: str | None = None) -> str:
 def _summary(prediction: Prediction, tasks: Sequence[TaskNumbers]) -> dict[str, Any]:
     results = prediction.results
     sure = results.confidence[~np.isnan(results.confidence)].astype(np.float64)
-    estimates = [task.estimate.accuracy for task in tasks if task.estimate is not None]
+    estimates = [task.estimate for task in tasks if task.estimate is not None]
     known = results.truth != UNKNOWN
     return {
         "tasks": len(tasks),
@@ -188,8 +188,9 @@ def _summary(prediction: Prediction, tasks: Sequence[TaskNumbers]) -> dict[str, 
         "unreadable": len(prediction.embeddings.problems),
         "unanswered": results.unanswered,
         "confidence": float(sure.mean()) if len(sure) else math.nan,
-        "estimate": mean_interval(estimates),
+        "estimate": mean_interval([estimate.accuracy for estimate in estimates]),
         "estimated": len(estimates),
+        "estimate_interval": estimates[0].interval if len(estimates) == 1 else None,  # of several, the mean's is shown
         "accuracy": (results.mean, results.ci95),
         "new_classes": results.new_classes,
         "with_truth": int((~np.isnan(results.accuracy)).sum()),

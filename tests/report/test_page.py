@@ -23,6 +23,7 @@ from fewshot.images.transform import clip_pixels
 from fewshot.predict import Prediction
 from fewshot.report import write_prediction_report
 from fewshot.report.document import as_script_data
+from fewshot.report.estimate import estimate_task
 from fewshot.report.page import TEMPLATES
 from fewshot.report.pictures import MOST_ROWS
 from fewshot.report.selection import MOST_QUERIES
@@ -130,6 +131,19 @@ def test_without_truth_nothing_is_right_or_wrong(
     assert len(answers(page)) == 36 and {a.truth for a in answers(page)} == {None}
     assert "What it is least sure of" in page.text and "confident mistakes" not in page.text
     assert not page.all("table", "matrix") and "accuracy, mean over" not in page.text and not page.all("svg")
+
+
+def test_the_estimate_of_one_task_comes_with_its_own_interval(
+    make_tasks: Callable[..., Path], name_tasks: Callable[..., Prediction], tmp_path: Path
+) -> None:
+    one = name_tasks(make_tasks(tmp_path / "one", tasks=1), find_truth=False)
+    expected = estimate_task(one.episodes[0], one.embeddings, METHOD)
+    assert expected is not None
+    low, high = (f"{100 * end:.0f}\N{NO-BREAK SPACE}%" for end in expected.interval)
+    text = " ".join(element.text for element in written(one, tmp_path).all("section", "tiles"))
+    assert f"of one task; {low} to {high} (95 % interval)" in text and low != high
+    several = name_tasks(make_tasks(tmp_path / "several", tasks=2), find_truth=False)
+    assert "estimated accuracy without labels, mean over 2 tasks" in written(several, tmp_path).text
 
 
 def test_names_are_text_whatever_they_are(
