@@ -15,27 +15,24 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from episodes import Episode, read_class_folders
+from episodes import Episode, Score, evaluate, read_class_folders
 from episodes.episode import stack_episodes
 from episodes.errors import DataError, UsageError
 from episodes.files import natural_key
-from episodes.predictions import UNKNOWN_LABEL
 from fewshot.adaptation.in_memory import SteppedInMemory
 from fewshot.adaptation.meta import naming
 from fewshot.classifiers import CLASSIFIER_NAMES, TEXT, build_classifier, needs
 from fewshot.classifiers.base import Classifier
-from fewshot.classifiers.kinds import Calibration
-from fewshot.classifiers.learned import Steps
-from fewshot.classifiers.rejection import known_confidence, traits_of
+from fewshot.classifiers.rejection import Rejection, known_confidence
 from fewshot.classifiers.scoring import FeatureScorer
-from fewshot.classifiers.shipped import shipped_calibration
-from fewshot.classifiers.statistics import shipped_statistics
 from fewshot.device import Precision, resolve_device
 from fewshot.embedding.cache import EmbeddingCache
 from fewshot.embedding.embed import Embeddings, embed_images
 from fewshot.encoders.text import class_texts
 from fewshot.images.in_memory import Picture, picture_bytes, picture_name, warn_unreadable
 from fewshot.opening import open_either
+from fewshot.predict import Columns
+from fewshot.predict import reject as reject_unsure
 from fewshot.run_files import CONFIG
 from fewshot.support_files import SUPPORT, SupportNote, read_support, write_support
 
@@ -88,7 +85,10 @@ class FewShot:
         self._named = classifier or "prototype"
         own = None if classifier else self._own_method()
         self._classifier = own or build_classifier(
-            self._named, statistics=self._statistics(), encoder=self._source.encoder, steps=self._steps()
+            self._named,
+            statistics=self._source.statistics if needs(self._named, "statistics") else None,
+            encoder=self._source.encoder,
+            steps=self._source.steps,
         )
 
     @classmethod
@@ -208,7 +208,9 @@ class FewShot:
 
     def predict_proba(self, pictures: Sequence[Picture]) -> npt.NDArray[np.float32]:
         """(n, N) probabilities, columns in the order of `classes_`; NaN for pictures that cannot be read."""
-        return np.exp(self._answer(pictures)[0])
+        task, _, score = self._task(pictures)
+        scores: npt.NDArray[np.float32] = score(stack_episodes([task]))[0]
+        return np.exp(scores)
 
     def predict_frame(self, pictures: Sequence[Picture], *, reject: float | None = None) -> pd.DataFrame:
         """What `fewshot predict` writes, and more: image, label, confidence, runner_up, margin; a row for every picture.
@@ -218,31 +220,26 @@ class FewShot:
         """
         import pandas as pd
 
+        known = self._source.calibration.get(self._named)
         if reject is not None:
-            known_confidence(self._calibration(), self._named).check_rate(reject)
-        scores, task, everything = self._answer(pictures)
-        chances = np.exp(scores)
-        order = np.argsort(-chances, axis=1, kind="stable")
-        answered = ~np.isnan(chances).any(1)
-        names = np.array([*self.classes_, ""], dtype=object)
-        best, second = order[:, 0], order[:, 1] if len(self.classes_) > 1 else np.full(len(order), len(names) - 1)
-        rows = np.arange(len(order))
-        confidence = chances[rows, best]
-        runner_up = chances[rows, second] if len(self.classes_) > 1 else np.zeros(len(order), dtype=np.float32)
-        labels = np.where(answered, names[best], "")
-        if reject is not None:
-            known = known_confidence(self._calibration(), self._named)
-            threshold = known.threshold(reject, traits_of(known, [task], everything))[0]
-            labels = np.where(answered & ~(confidence.astype(float) >= threshold), UNKNOWN_LABEL, labels)
-        return pd.DataFrame(
-            {
-                "image": [picture_name(picture, number) for number, picture in enumerate(pictures)],
-                "label": labels,
-                "confidence": confidence,
-                "runner_up": np.where(answered, names[second], ""),
-                "margin": confidence - runner_up,
-            }
-        )
+            known = known_confidence(known, self._named)
+            known.check_rate(reject)
+        task, embeddings, score = self._task(pictures)
+        results = evaluate([task], score, runners_up=True)
+        assert results.runner_up is not None and results.margin is not None  # asked for
+        names = np.array([*results.vocabulary, ""], dtype=object)
+        columns: Columns = {
+            "image": [picture_name(picture, number) for number, picture in enumerate(pictures)],
+            "label": names[results.predicted],
+            "confidence": results.confidence,
+            "runner_up": names[results.runner_up],
+            "margin": results.margin,
+        }
+        if reject is not None and known is not None:
+            columns = reject_unsure(
+                columns, Rejection.of(reject, known, [task], embeddings).thresholds[results.episode]
+            )
+        return pd.DataFrame(columns)
 
     def __repr__(self) -> str:
         classes = ", ".join(f"{name} ({count})" for name, count in list(self.counts.items())[:8])
@@ -269,22 +266,6 @@ class FewShot:
                 )
             self._stepped = SteppedInMemory(method, checkpoint.scale, encoder, self._precision, picture_bytes)
         return naming(method, checkpoint.scale).classifier
-
-    def _statistics(self) -> Any:
-        """Statistics of the training classes, for classifiers that need them; None if there are none, or it needs none."""
-        if not needs(self._named, "statistics"):
-            return None
-        checkpoint = self._source.checkpoint
-        return checkpoint.statistics if checkpoint is not None else shipped_statistics(self._source.backbone)
-
-    def _steps(self) -> Steps | None:
-        """Of the classifier `learned`, where a checkpoint brings its own."""
-        return None if self._source.checkpoint is None else self._source.checkpoint.steps
-
-    def _calibration(self) -> Calibration | None:
-        checkpoint = self._source.checkpoint
-        known = shipped_calibration(self._source.backbone) if checkpoint is None else checkpoint.calibration
-        return known.get(self._named)
 
     def _embed(self, pictures: Sequence[Picture]) -> Embeddings:
         """Rows of pictures: embeddings, and behind them what a method that steps the encoder needs."""
@@ -314,8 +295,8 @@ class FewShot:
                 raise DataError(f"class {name!r} has no picture that can be read; give it at least one")
         return support
 
-    def _answer(self, pictures: Sequence[Picture]) -> tuple[npt.NDArray[np.float32], Episode, Embeddings]:
-        """(n, N) log-probabilities, and the task with its embeddings that they are of."""
+    def _task(self, pictures: Sequence[Picture]) -> tuple[Episode, Embeddings, Score]:
+        """The task of naming n pictures, the embeddings that its rows are of, and what scores it."""
         if not self._support:
             raise DataError("nothing was fitted: call fit with labelled pictures first")
         if len(pictures) == 0:
@@ -334,15 +315,15 @@ class FewShot:
         rows = np.arange(len(everything.features))
         task = Episode("pictures", self.classes_, rows[: len(support)], labels, rows[len(support) :])
         if self._stepped is not None:
-            return self._stepped.score(task, everything), task, everything
+            return task, everything, self._stepped.scorer(everything)
         score = FeatureScorer(
             everything,
             self._classifier,
             class_text=self._texts(),
-            calibration=self._calibration(),
+            calibration=self._source.calibration.get(self._named),
             device=self._source.encoder.device,
         )
-        return score(stack_episodes([task]))[0], task, everything
+        return task, everything, score
 
     def _support_rows(self, width: int) -> Tensor:
         """(S, width) rows of the support pictures, class after class.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,6 +12,10 @@ import torch
 
 from fewshot.checkpoint import Checkpoint, load_checkpoint
 from fewshot.classifiers.base import Statistics
+from fewshot.classifiers.kinds import Calibration
+from fewshot.classifiers.learned import Steps
+from fewshot.classifiers.shipped import shipped_calibration
+from fewshot.classifiers.statistics import shipped_statistics
 from fewshot.embedding.cache import EmbeddingCache
 from fewshot.embedding.deferred import defer
 from fewshot.encoders import VisionEncoder, family_of, load_encoder
@@ -117,6 +122,21 @@ class LoadedEncoder:
     def checkpoint_name(self) -> str | None:
         """The checkpoint's path, for reports."""
         return str(self.checkpoint.path) if self.checkpoint else None
+
+    @property
+    def calibration(self) -> Mapping[str, Calibration]:
+        """Classifier -> what is known of its confidence over this encoder; missing where nothing is."""
+        return shipped_calibration(self.backbone) if self.checkpoint is None else self.checkpoint.calibration
+
+    @property
+    def statistics(self) -> Statistics | None:
+        """Of the training classes under this encoder; None where nobody took them."""
+        return shipped_statistics(self.backbone) if self.checkpoint is None else self.checkpoint.statistics
+
+    @property
+    def steps(self) -> Steps | None:
+        """Of the classifier `learned`, where a checkpoint brings its own; None for those of the package."""
+        return None if self.checkpoint is None else self.checkpoint.steps
 
 
 def open_either(

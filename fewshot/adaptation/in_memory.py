@@ -11,12 +11,10 @@ from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from episodes import Episode, ImageTable
-from episodes.episode import stack_episodes
+from episodes import ImageTable
 from fewshot.adaptation.meta import MetaLearner, naming
 from fewshot.adaptation.scorer import AdaptedScorer
 from fewshot.adaptation.trunk import Trunk
@@ -83,13 +81,13 @@ class SteppedInMemory:
         rows = torch.cat([found.features.float(), behind], dim=1)
         return Embeddings(rows, found.readable, found.problems, found.computed)
 
-    def score(self, task: Episode, rows: Embeddings) -> npt.NDArray[np.float32]:
-        """(Q, N) log-probabilities of a task over (n, D + H) rows."""
+    def scorer(self, rows: Embeddings) -> AdaptedScorer:
+        """What scores tasks over (n, D + H) rows."""
         encoder, width, count = opened(self._encoder), self._encoder.embed_dim, len(rows.features)
         alone = Embeddings(rows.features[:, :width], rows.readable, rows.problems, rows.computed)
         states = rows.features[:, width:].reshape(count, *self._like.shape).to(self._like.dtype)
         assert self._named.adapter is not None
-        adapted = AdaptedScorer(
+        return AdaptedScorer(
             encoder,
             self._named.adapter,
             ImageTable(range(count), np.full(count, -1, dtype=np.int32), ()),
@@ -98,5 +96,3 @@ class SteppedInMemory:
             precision=self._precision,
             hidden_states=_Held(states, self._trunk.n_frozen),
         )
-        answers: npt.NDArray[np.float32] = adapted(stack_episodes([task]))[0]
-        return answers

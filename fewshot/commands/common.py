@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,7 +151,7 @@ def statistics_for(
     """
     if not any(needs(name, "statistics") for name in classifiers):
         return None
-    from fewshot.classifiers.statistics import shipped_statistics, statistics_of_folder
+    from fewshot.classifiers.statistics import statistics_of_folder
 
     if options.statistics is not None:
         with options.console.bar(f"statistics of {options.statistics}") as advance:
@@ -164,22 +164,19 @@ def statistics_for(
                 cache=options.cache,
                 progress=advance,
             )
-    if loaded.checkpoint is not None:
-        return loaded.checkpoint.original_statistics if untouched else loaded.checkpoint.statistics
-    return shipped_statistics(loaded.backbone)
+    if loaded.checkpoint is not None and untouched:
+        return loaded.checkpoint.original_statistics
+    return loaded.statistics
 
 
 def calibration_for(
     options: WithClassifier, loaded: LoadedEncoder, *, untouched: bool = False
-) -> dict[str, Calibration]:
+) -> Mapping[str, Calibration]:
     """Classifier -> what is known of its confidence over the loaded encoder, or the one from before tuning; missing where nothing is."""
     from fewshot.classifiers import NEEDS_STATISTICS
     from fewshot.classifiers.shipped import shipped_calibration
 
-    if loaded.checkpoint is not None and not untouched:
-        known = loaded.checkpoint.calibration
-    else:
-        known = shipped_calibration(loaded.backbone)
+    known = shipped_calibration(loaded.backbone) if untouched else loaded.calibration
     if options.statistics is None:
         return known
     return {
@@ -197,7 +194,7 @@ def steps_for(options: WithClassifier, loaded: LoadedEncoder) -> Steps | None:
 
     if options.learned is not None:
         return Steps.read(options.learned)
-    return None if loaded.checkpoint is None else loaded.checkpoint.steps
+    return loaded.steps
 
 
 def classifier_for(options: WithClassifier, loaded: LoadedEncoder, name: str) -> Classifier:
