@@ -27,7 +27,7 @@ def test_both_agree_with_scikit_learn() -> None:
     expected = confusion_matrix(truth[known], predicted[known], labels=[0, 1, 2, -1])[:3]
     table = confusion(results)
     assert list(table.index) == ["ape", "bee", "cat"] and list(table.columns) == ["ape", "bee", "cat", ""]
-    assert np.array_equal(table.to_numpy(), expected)
+    assert np.array_equal(table.to_numpy(), expected) and table.index.name == "truth"
     by_class = per_class_accuracy(results).set_index("class")
     for i, name in enumerate(("ape", "bee", "cat")):
         assert by_class.loc[name, "accuracy"] == expected[i, i] / expected[i].sum()

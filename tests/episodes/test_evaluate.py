@@ -123,8 +123,31 @@ def test_unreadable_hidden_and_classless(chunk: int) -> None:
     assert results.truth[-1] == UNKNOWN and results.unanswered == 3
     assert results.accuracy[0] == 1 / 3 and results.accuracy[1] == 0 and np.isnan(results.accuracy[2])
     assert results.mean == pytest.approx(1 / 6)
-    assert "truth known in 2 episodes" in results.summary() and "3 queries without an answer" in results.summary()
-    assert "no accuracy" in evaluate(episodes[2:], score).summary()
+    assert results.summary() == (
+        f"16.67% ± {results.ci95:.2%} (3 episodes, 7 queries); truth known in 2 episodes; "
+        "3 queries without an answer, counted as wrong"
+    )
+    assert evaluate(episodes[2:], score).summary() == "1 episode, 2 queries; no true labels, so no accuracy"
+
+
+def test_one_class_has_no_runner_up_and_neither_has_an_unreadable_picture() -> None:
+    rows = np.arange(3)
+    one, two = (
+        Episode(f"{len(names)} ways", names, rows[: len(names)], rows[: len(names)], rows + 2)
+        for names in (("a",), ("a", "b"))
+    )
+
+    def score(batch: EpisodeBatch) -> Scores:
+        scores = np.broadcast_to(np.log([0.75, 0.25]), (*batch.query.shape, 2))[..., : batch.class_ids.shape[1]].copy()
+        scores[batch.query == 4] = np.nan
+        return scores
+
+    results = evaluate([one], score, runners_up=True)
+    assert results.runner_up is not None and results.runner_up.tolist() == [-1, -1, -1]
+    np.testing.assert_allclose(results.margin, [0.75, 0.75, np.nan], rtol=1e-6)
+    results = evaluate([two], score, runners_up=True)
+    assert results.runner_up is not None and results.runner_up.tolist() == [1, 1, -1]
+    np.testing.assert_allclose(results.margin, [0.5, 0.5, np.nan], rtol=1e-6)
 
 
 def test_wrong_scores_are_refused(make_table: MakeTable) -> None:

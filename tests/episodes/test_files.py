@@ -16,6 +16,7 @@ from episodes.files import (
     is_picture,
     natural_key,
     numbered_name,
+    open_regular,
     plain_suffix,
 )
 
@@ -64,6 +65,22 @@ def test_folder_names_are_safe_and_come_back(name: str) -> None:
 def test_folder_names_stay_distinct_and_ordinary_ones_stay() -> None:
     assert folder_name("Golden-Delicious 50% (b)") == "Golden-Delicious 50% (b)"
     assert folder_name("a/b") != folder_name("a%2Fb")
+
+
+def test_a_class_name_that_is_not_utf8_is_the_folder_that_it_came_from() -> None:
+    assert class_name_of("caf%E9") == "caf\udce9" == os.fsdecode(b"caf\xe9")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_only_regular_files_are_opened_and_none_is_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")  # opened in the plain way it would wait for somebody who writes
+    (tmp_path / "link.png").symlink_to(tmp_path / "pipe.png")
+    (tmp_path / "picture.png").write_bytes(b"12")
+    for name, found in (("pipe.png", "a FIFO"), ("link.png", "a FIFO"), (".", "a folder")):
+        with pytest.raises(OSError, match=f"{found}, not a regular file"):
+            open_regular(tmp_path / name)
+    with open_regular(tmp_path / "picture.png") as file:
+        assert file.read() == b"12"
 
 
 def test_is_picture() -> None:

@@ -335,3 +335,4 @@ def test_the_command_installs_what_the_extra_of_that_name_lists() -> None:
     listed = parser["options.extras_require"]["learn2learn"].split()
     first, second = install_learn2learn.commands()
     assert set(listed) <= set(first) and f"learn2learn=={install_learn2learn.VERSION}" in second
+    assert all(each[:4] == [sys.executable, "-m", "pip", "install"] for each in (first, second))

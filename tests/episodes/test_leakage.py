@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from episodes import DataError, Episode, ImageTable, read_class_folders
-from episodes.leakage import identical_pictures, shared_class_names, shared_within_tasks
+from episodes.leakage import SharedClasses, identical_pictures, shared_class_names, shared_within_tasks
 
 MakeTree = Callable[..., Path]
 
@@ -27,9 +27,11 @@ def two_tables(make_tree: MakeTree) -> tuple[ImageTable, ImageTable]:
 def test_shared_class_names(make_tree: MakeTree) -> None:
     first, second = two_tables(make_tree)
     shared = shared_class_names(first, second)
-    assert list(shared) == ["b"] and len(shared) == 1 and "1 class name is shared: b" in shared.summary()
+    assert list(shared) == ["b"] and len(shared) == 1 and shared.summary() == "1 class name is shared: b"
     assert not shared_class_names(first) and shared_class_names(first).summary() == ""
-    assert list(shared_class_names(second, first, second)) == ["b", "c"]
+    both = shared_class_names(second, first, second)
+    assert list(both) == ["b", "c"] and both.summary() == "2 class names are shared: b, c"
+    assert SharedClasses(tuple("abcd")).summary() == "4 class names are shared: a, b, c, …"
 
 
 def test_identical_pictures_equal_a_plain_comparison(make_tree: MakeTree) -> None:
@@ -46,7 +48,11 @@ def test_identical_pictures_equal_a_plain_comparison(make_tree: MakeTree) -> Non
         if Path(a).exists() and Path(a).read_bytes() == Path(b).read_bytes() != b""
     }  # fmt: skip
     assert {(a, b) for a in same.paths[:1] for b in same.paths[1:]} == pairs
-    assert "1 picture is identical" in found.summary() and not identical_pictures(first)
+    assert found.summary() == f"1 picture is identical: {' = '.join(same.paths)}" and not identical_pictures(first)
+    copied = Path(second.paths()[0]).with_name("more.png")
+    copied.write_bytes(Path(first.paths()[0]).read_bytes())
+    again = identical_pictures(first, read_class_folders(copied.parents[1]))
+    assert again.summary().startswith("2 pictures are identical: ")
 
 
 def test_support_and_query_of_one_task(make_tree: MakeTree) -> None:
@@ -60,9 +66,12 @@ def test_support_and_query_of_one_task(make_tree: MakeTree) -> None:
     episodes = [task("apart", [0, 1], [3]), task("leaks", [0, 1], [2, 3]), task("twice", [0, 2], [3])]
     found = shared_within_tasks(table, episodes)
     assert [(p.task, Path(p.support[0]).name, Path(p.query[0]).name) for p in found] == [("leaks", "1.png", "3.png")]
-    assert "1 picture is support and query of one task, in 1 task:" in found.summary() and not shared_within_tasks(
-        table, episodes[:1]
+    assert found.summary() == (
+        f"1 picture is support and query of one task, in 1 task: {root / '1.png'} = {root / '3.png'}"
     )
+    assert not shared_within_tasks(table, episodes[:1])
+    again = shared_within_tasks(table, [*episodes, task("leaks too", [0, 1], [2])])
+    assert again.summary().startswith("2 pictures are support and query of one task, in 2 tasks: ")
 
 
 def test_tables_without_files_are_refused() -> None:

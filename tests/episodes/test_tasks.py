@@ -142,6 +142,12 @@ def test_a_task_that_links_to_its_parent_ends_nothing(make_tree: MakeTree) -> No
     assert [re.search("task2 has neither", fault) is not None for fault in table.passed_over.faults] == [True]
 
 
+def test_what_else_lies_in_support_is_counted_and_ends_nothing(make_tree: MakeTree) -> None:
+    table, episodes = read_task_directory(make_tree(*GOOD, "task1/support/x.txt", "task1/support/.a.png"))
+    assert table.passed_over.counts == {"without a picture suffix": 1, "hidden": 1} and not table.passed_over.faults
+    assert episodes[0].class_names == ("a", "b")
+
+
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
