@@ -114,7 +114,7 @@ def test_calibration_error_is_the_counted_one() -> None:
 def test_reliability_counts_everything_once_and_refuses_nonsense() -> None:
     table = reliability([0.05, 0.5, 0.99, 1.0], [0, 1, 1, 1], bins=4)
     assert table.counts.tolist() == [1, 1, 0, 2]
-    assert np.isnan(table.accuracy[2])
+    assert np.isnan(table.accuracy[2]) and table.edges.tolist() == [0, 0.25, 0.5, 0.75, 1]
     with pytest.raises(DataError, match="in \\[0, 1\\]"):
         reliability([1.5], [True])
     with pytest.raises(DataError, match="none"):
@@ -159,3 +159,4 @@ def test_the_error_is_counted_in_as_many_bins_as_asked_for() -> None:
             expected_calibration_error(confidence, right, bins)
         )
     assert calibration_error(table, labels, bins=2) != calibration_error(table, labels)
+    assert calibration_error(table, labels) == calibration_error(table, labels, bins=15)

@@ -131,3 +131,16 @@ def test_what_is_added_is_the_weight_s_logarithm() -> None:
     scores = torch.zeros(*truth.shape, len(SHOTS), dtype=torch.float64)
     expected = 2.5 * shots_weight(tasks, 0.5).log().unsqueeze(1).expand_as(scores) * 2
     torch.testing.assert_close(fair(scores, tasks, 2.5), expected)
+
+
+def test_ridge_of_the_task_s_own_penalty_keeps_classes_as_far_apart_whatever_their_shots() -> None:
+    """Mean score of a class's support for it, less that for another: the scale, in every task."""
+    tasks, _ = simulated(SHOTS, n_tasks=3)
+    asked = TaskBatch(
+        tasks.support, tasks.support_labels, tasks.support, torch.ones_like(tasks.support_labels) > 0, len(SHOTS)
+    )
+    for scores, labels in zip(Ridge(shots_strength=0)(asked), tasks.support_labels, strict=True):
+        of_classes = torch.stack([scores[labels == label].mean(0) for label in range(len(SHOTS))])
+        of_classes = of_classes - of_classes.mean(1, keepdim=True)
+        others = of_classes[~torch.eye(len(SHOTS), dtype=torch.bool)].mean()
+        assert float(of_classes.diagonal().mean() - others) == pytest.approx(10, rel=1e-4)

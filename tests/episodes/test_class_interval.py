@@ -136,6 +136,9 @@ def test_too_few_classes_are_told() -> None:
     classes = np.tile(np.arange(2), (9, 1))
     assert math.isnan(results(classes, classes, classes[:, ::-1]).new_classes[0])
     assert all(map(math.isnan, accuracy_for_new_classes(0.5, math.nan)))
+    two = np.arange(8).reshape(2, 4)  # two episodes are enough, where their classes are
+    low, high = results(two, two, two * (two != 5)).new_classes
+    assert low < results(two, two, two * (two != 5)).mean < high
 
 
 def test_a_difference_has_both_intervals() -> None:

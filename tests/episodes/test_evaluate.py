@@ -120,6 +120,9 @@ def test_unreadable_hidden_and_classless(chunk: int) -> None:
     assert frame["task"].tolist() == ["plain"] * 3 + ["none"] * 2 + ["hidden"] * 2
     assert frame["image"].tolist() == [f"p{i}.png" for i in range(2, 9)]
     assert np.isnan(results.confidence).tolist() == [False, True, False, True, True, False, False]
+    assert results.confidence.dtype == evaluate(episodes[1:2], score).confidence.dtype == np.float32
+    names = [[results.vocabulary[i] for i in row if i >= 0] for row in results.classes.tolist()]  # type: ignore[union-attr]
+    assert names == [["c0", "c1"], [], ["c2", "c0"]]
     assert results.truth[-1] == UNKNOWN and results.unanswered == 3
     assert results.accuracy[0] == 1 / 3 and results.accuracy[1] == 0 and np.isnan(results.accuracy[2])
     assert results.mean == pytest.approx(1 / 6)
