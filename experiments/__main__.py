@@ -12,7 +12,7 @@ from typing import Annotated
 import tyro
 
 from episodes.errors import DataError, UsageError
-from fewshot.commands.cli import Terminated
+from fewshot.commands.stopping import Terminated, stopping
 from fewshot.config import TrainConfig
 from fewshot.limits import Count, Within
 
@@ -95,42 +95,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
         use_underscores=True,
         args=arguments,
     )
-    previous = signal.signal(signal.SIGTERM, _terminate)
     try:
-        if isinstance(command, Claims):
-            from experiments.claims.runner import measure_claims
-
-            measure_claims(command.data, only=command.only, page=command.page)
-            return 0
-        if isinstance(command, Run):
-            return _run(command)
-        if isinstance(command, Report):
-            return _report(command)
-        if isinstance(command, Search):
-            return _search(command)
-        from experiments.engine.ablation import shipped
-
-        known = shipped()
-        width = max(map(len, known)) + 2
-        for name, ablation in known.items():
-            print(f"{name:<{width}}{ablation.question}")
-        return 0
+        with stopping():
+            return _do(command)
     except UsageError as error:
         print(f"experiments: {error}", file=sys.stderr)
         return 2
-    except DataError as error:
+    except (DataError, OSError) as error:
         print(f"experiments: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        print("experiments: interrupted; the same command again goes on", file=sys.stderr)
         return 128 + signal.SIGINT
     except Terminated:
+        print("experiments: terminated; the same command again goes on", file=sys.stderr)
         return 128 + signal.SIGTERM
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
-def _terminate(number: int, frame: object) -> None:
-    raise Terminated
+def _do(command: List | Run | Report | Search | Claims) -> int:
+    if isinstance(command, Claims):
+        from experiments.claims.runner import measure_claims
+
+        measure_claims(command.data, only=command.only, page=command.page)
+        return 0
+    if isinstance(command, Run):
+        return _run(command)
+    if isinstance(command, Report):
+        return _report(command)
+    if isinstance(command, Search):
+        return _search(command)
+    from experiments.engine.ablation import shipped
+
+    known = shipped()
+    width = max(map(len, known)) + 2
+    for name, ablation in known.items():
+        print(f"{name:<{width}}{ablation.question}")
+    return 0
 
 
 def _run(command: Run) -> int:

@@ -14,18 +14,14 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 from typing import Any
 
 from episodes.errors import DataError, UsageError
+from fewshot.commands.stopping import Terminated, stopping
 from fewshot.distributed import rank_and_world
 from fewshot.registry import COMMANDS, Entry
 
 DONE, FAILED, USAGE, INCOMPLETE = 0, 1, 2, 3
-
-
-class Terminated(BaseException):
-    """SIGTERM arrived; unwinds as KeyboardInterrupt does for SIGINT."""
 
 
 def usage() -> str:
@@ -69,15 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _guarded(entry: Entry, arguments: list[str]) -> int:
     """Parse and run; every expected failure ends in one message and its status."""
-    command, module = entry.name, importlib.import_module(entry.place.partition(":")[0])
-    previous = signal.signal(signal.SIGTERM, _terminate)
+    command = entry.name
     try:
-        options = parse(module.Options, command, arguments)
-        _plain_output()
-        _plain_warnings()
-        status: int = module.run(options)
-        sys.stdout.flush()
-        return status
+        with stopping():
+            return _run(entry, arguments)
     except UsageError as error:
         print(f"fewshot {command}: {error}\n'fewshot {command} --help' tells the options", file=sys.stderr)
         return USAGE
@@ -96,8 +87,16 @@ def _guarded(entry: Entry, arguments: list[str]) -> int:
     except Terminated:
         print(f"fewshot {command}: terminated", file=sys.stderr)
         return 128 + signal.SIGTERM
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+
+
+def _run(entry: Entry, arguments: list[str]) -> int:
+    module = importlib.import_module(entry.place.partition(":")[0])
+    options = parse(module.Options, entry.name, arguments)
+    _plain_output()
+    _plain_warnings()
+    status: int = module.run(options)
+    sys.stdout.flush()
+    return status
 
 
 def parse(options: type[Any], command: str, arguments: Sequence[str]) -> Any:
@@ -121,10 +120,6 @@ def parse(options: type[Any], command: str, arguments: Sequence[str]) -> Any:
         if not left.code:
             raise
     return read()  # says on the terminal what is wrong, and exits
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
 
 
 def _plain_output() -> None:

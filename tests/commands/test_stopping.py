@@ -1,0 +1,61 @@
+"""SIGINT and SIGTERM take effect wherever they arrive."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from fewshot.commands.stopping import Terminated, stopping
+
+KINDS = [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)]
+
+
+class Dropping:
+    """Is told to stop where Python drops what is raised, as it does in hooks of `os.fork`."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        signal.raise_signal(self.number)
+
+
+@pytest.mark.parametrize(("number", "kind"), KINDS)
+def test_what_was_dropped_is_raised_again(
+    number: int, kind: type[BaseException], capfd: pytest.CaptureFixture[str]
+) -> None:
+    reached = False
+    with pytest.raises(kind), stopping():
+        Dropping(number)
+        reached = True
+        signal.pause()
+    assert reached and capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("number", "kind"), KINDS)
+def test_a_clean_up_is_not_interrupted(number: int, kind: type[BaseException]) -> None:
+    cleaned = []
+    with pytest.raises(kind), stopping():
+        try:
+            signal.raise_signal(number)
+        finally:
+            signal.raise_signal(signal.SIGALRM)
+            try:
+                raise OSError
+            except OSError:
+                signal.raise_signal(signal.SIGALRM)
+            cleaned.append(True)
+    assert cleaned
+
+
+def test_handlers_are_put_back_and_a_forked_process_ends_in_silence(capfd: pytest.CaptureFixture[str]) -> None:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    before = [signal.getsignal(number) for number in numbers]
+    with stopping():
+        child = os.fork()
+        if child == 0:
+            signal.raise_signal(signal.SIGTERM)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 143
+    assert [signal.getsignal(number) for number in numbers] == before and capfd.readouterr().err == ""
