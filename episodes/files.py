@@ -8,6 +8,7 @@ import io
 import os
 import re
 import secrets
+import shutil
 import stat
 import string
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ PICTURE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff")
     + (".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".tga", ".avif", ".heic", ".heif")
 )
+MOST_TEXT_BYTES = 256 << 20  # of settings and notes; a run of a million classes has 30 MB
 _DIGITS = re.compile("([0-9]+)")
 _AMBIGUOUS_PERCENT = re.compile("%(?=[0-9A-Fa-f]{2})")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -55,6 +57,34 @@ def open_regular(path: str | os.PathLike[str]) -> io.FileIO:
     )
     found = next((name for test, name in kinds if test(mode)), "something else")
     raise OSError(errno.EINVAL, f"a {found}, not a regular file")
+
+
+def copy_regular(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Copy a regular file, links followed, to a new place.
+
+    Raises:
+        OSError: one of the two cannot be opened, or the target cannot be written; names that one.
+    """
+    with _naming(source):
+        original = open_regular(source)
+    with original, _naming(target), open(target, "xb") as copy:
+        shutil.copyfileobj(original, copy)
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The UTF-8 text of a regular file, links followed, such as the settings in a folder that comes from a stranger.
+
+    Raises:
+        OSError: it cannot be opened, is no regular file, or is larger than `MOST_TEXT_BYTES`.
+        UnicodeDecodeError: it is something else than text.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MOST_TEXT_BYTES:
+            raise OSError(
+                errno.EFBIG, f"{size:,} bytes: more than the {MOST_TEXT_BYTES:,} that are read", os.fspath(path)
+            )
+        return file.readall().decode("utf-8")
 
 
 def natural_key(name: str) -> tuple[object, ...]:

@@ -3,7 +3,7 @@
 torch and learn2learn are imported inside the functions that need them: the engine works without either.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,11 @@ from episodes.folders import read_class_folders
 from episodes.from_learn2learn import from_meta_dataset, from_taskset
 from episodes.install_learn2learn import import_learn2learn
 from episodes.kept_pictures import MOST_BYTES, KeptPictures
-from episodes.sampled_tasks import sampled_taskset_class
+from episodes.sampled_tasks import TaskTransforms, sampled_taskset_class
 from episodes.sampler import EpisodeSampler
 from episodes.table import ImageTable
 
 __all__ = ["from_meta_dataset", "from_taskset", "import_learn2learn", "to_meta_dataset", "to_taskset", "to_tasksets"]
-
-TaskTransforms = Callable[[Any], Sequence[Callable[[Any], Any]]]
-"""The data set -> task transforms over it, such as ``lambda dataset: [LoadData(dataset), RemapLabels(dataset)]``."""
 
 
 def to_meta_dataset(

@@ -5,31 +5,29 @@ from collections.abc import Sequence
 from typing import Any
 
 from episodes.errors import DataError
+from episodes.files import display_name
 from episodes.paths import PathList
 
 MOST_BYTES = 512 << 20
 
 
 def open_picture(item: Any) -> Any:
-    """An upright RGB Pillow image of the file at a path.
+    """An upright RGB Pillow image of the file at a path, read and decoded as everywhere (`episodes.decoding`).
 
     Raises:
         DataError: it cannot be read, or the item is no path.
     """
-    from PIL import Image, ImageOps
+    from episodes.decoding import UnreadableImage, decode, read_bytes
 
     if not isinstance(item, str | os.PathLike):
         raise DataError(
             f"{item!r}: is not a path; to_taskset and to_meta_dataset take load= for pictures that are not files"
         )
     try:
-        with open(item, "rb") as file:
-            image = Image.open(file)
-            image.load()
-        ImageOps.exif_transpose(image, in_place=True)  # the other way copies every picture
-        return image if image.mode == "RGB" else image.convert("RGB")
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{os.fspath(item)}: cannot be read as a picture ({error}). Mend it, or remove it") from error
+        return decode(read_bytes(item))
+    except UnreadableImage as error:
+        shown = display_name(os.fspath(item))
+        raise DataError(f"{shown}: cannot be read as a picture ({error}). Mend it, or remove it") from error
 
 
 class KeptPictures:

@@ -3,7 +3,7 @@
 P pictures a task: class after class, in each its support and then its queries.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -15,7 +15,8 @@ from episodes.sampler import EpisodeSampler
 
 _TASKS, _PICTURES = 64, 50_000  # drawn at a time, where a task costs a fraction; and pictures at most
 
-TaskTransforms = Callable[[Any], Any]
+TaskTransforms = Callable[[Any], Sequence[Callable[[Any], Any]]]
+"""The data set -> task transforms over it, such as ``lambda dataset: [LoadData(dataset), RemapLabels(dataset)]``."""
 
 
 class _Block(NamedTuple):
@@ -68,7 +69,7 @@ class SampledTasks:
 
     def __getitem__(self, index: int) -> Any:
         number = range(len(self.sampler))[index]
-        description = self.sampled_descriptions[number] = self.describe(number)
+        description = self.sampled_descriptions[number] = self.describe(number)  # where learn2learn's users look
         return self.get_task(description)  # type: ignore[attr-defined]
 
     def _of_episode(self, index: int) -> list[Any]:

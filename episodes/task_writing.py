@@ -13,7 +13,7 @@ from pathlib import Path
 from episodes.counter_random import random_bits
 from episodes.episode import Episode
 from episodes.errors import DataError
-from episodes.files import display_name, folder_name, numbered_name, plain_suffix
+from episodes.files import copy_regular, display_name, folder_name, numbered_name, plain_suffix
 from episodes.formulas import defuse
 from episodes.table import ImageTable
 
@@ -89,7 +89,7 @@ def _write_task(table: ImageTable, episode: Episode, folder: Path, key: tuple[in
     for number, place in enumerate(order, 1):
         (source,) = table.paths([int(episode.query[place])])
         name = numbered_name(number, len(order), plain_suffix(source))
-        shutil.copyfile(source, folder / "query" / name)
+        copy_regular(source, folder / "query" / name)
         os.utime(folder / "query" / name, (_SAME_TIME, _SAME_TIME))
         rows.append((name, display_name(classes[int(labels[place])])))
     return rows
@@ -101,4 +101,4 @@ def _copy_support(sources: Sequence[str], folder: Path) -> None:
         name = os.path.basename(source)
         if (folder / name).exists():  # pictures of one name from different folders
             name = f"{number}-{name}"
-        shutil.copyfile(source, folder / name)
+        copy_regular(source, folder / name)

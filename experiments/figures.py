@@ -27,8 +27,8 @@ from episodes import (
     read_task_directory,
     score_predictions,
 )
+from episodes.decoding import read_bytes
 from episodes.files import atomic_write
-from fewshot.images.decoding import read_bytes
 from fewshot.images.transform import Pixels, clip_pixels
 from fewshot.report.training import read_metrics
 

@@ -331,9 +331,8 @@ class FewShot:
         Raises:
             DataError: they were saved for embeddings alone, and the method needs more.
         """
-        rows = torch.cat(list(self._support.values()))[
-            :, :width
-        ]  # saved for a method, named by a classifier: embeddings are enough
+        rows = torch.cat(list(self._support.values()))
+        rows = rows[:, :width]  # saved for a method, named by a classifier: embeddings are enough
         if rows.shape[1] < width:
             raise DataError(
                 f"the support set was saved for a classifier, not for {self._named}: fit its pictures again"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from episodes.errors import DataError
-from episodes.files import atomic_write
+from episodes.files import atomic_write, read_text
 from fewshot.checkpoint_schema import FORMAT, problem_with_config
 from fewshot.classifiers.confidence import Confidence
 from fewshot.classifiers.kinds import Calibration
@@ -86,8 +86,8 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     file = path / CONFIG
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+        config = json.loads(read_text(file))
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(
             f"{path}: not a checkpoint: {CONFIG} is missing. Expected a folder that 'fewshot train' made"
         ) from error

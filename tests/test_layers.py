@@ -207,7 +207,7 @@ def arrows(package: str) -> dict[str, set[str]]:
 
 
 def room(module: str) -> str:
-    """ "fewshot.images.decoding" -> "images"; the package itself -> ""."""
+    """ "fewshot.images.transform" -> "images"; the package itself -> ""."""
     return (module.split(".") + [""])[1]
 
 

@@ -159,7 +159,7 @@ def test_a_run_is_never_saved_over(task: Path, tiny_runs: Path, tiny_run: Path, 
 def test_weights_are_read_where_a_picture_is_not_cached(
     of_checkpoint: bool, vit_file: Path, tiny_run: Path, task: Path, tmp_path: Path
 ) -> None:
-    """What was answered before is answered without them: they are unreadable in between, under the same bytes and times."""
+    """What was answered before is answered without the file; what is new is refused until the file is back."""
     name = tiny_run if of_checkpoint else shutil.copy(vit_file, tmp_path / "weights.pt")
     queries = [task / "query" / "0.png", task / "query" / "1.png"]
     expected = FewShot(name).fit(task / "support").predict_proba(queries)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from episodes import Episode, EpisodeBatch, ImageTable, stack_episodes
 from episodes.counter_random import random_bits
+from episodes.decoding import UnreadableImage, read_bytes
 from episodes.errors import DataError
 from episodes.evaluate import Score
 from fewshot.adaptation.base import Classify, SupportViews, TaskAdapter, Tuned
@@ -27,7 +28,6 @@ from fewshot.embedding.embed import Embeddings
 from fewshot.encoders.base import VisionEncoder
 from fewshot.images.augmentation import Augmentation
 from fewshot.images.augmented_views import PictureSource
-from fewshot.images.decoding import UnreadableImage, read_bytes
 
 Floats = npt.NDArray[np.float32]
 MOST_BYTES = 2 << 30  # of hidden states that are kept

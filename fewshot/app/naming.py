@@ -6,12 +6,11 @@ A picture keeps its own file name, so that the result's CSV holds the names that
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from episodes.errors import UsageError
-from episodes.files import is_picture, name_on_disk
+from episodes.files import copy_regular, is_picture, name_on_disk
 from episodes.wording import counted
 
 Files = Sequence[tuple[str, Path]]  # (own name, where the picture lies)
@@ -106,7 +105,7 @@ def _place(source: Path, target: Path, copy: bool) -> None:
             return
         except OSError:  # a file system, or a Windows, without links
             pass
-    shutil.copyfile(source, target)
+    copy_regular(source, target)
 
 
 def example(

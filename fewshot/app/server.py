@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
+from episodes.decoding import UnreadableImage, read_bytes
 from episodes.errors import DataError, UsageError
 from fewshot.app.answering import Named, Naming
 from fewshot.app.guard import App, Guard, is_loopback
@@ -16,7 +17,6 @@ from fewshot.app.naming import write_task
 from fewshot.app.requests import as_json, body_of, edit, text_of, told
 from fewshot.app.thumbnail import TYPE, thumbnail
 from fewshot.app.workspace import MOST_BYTES, Workspace
-from fewshot.images.decoding import UnreadableImage, read_bytes
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -16,7 +16,7 @@ def thumbnail(data: bytes) -> bytes:
     """A JPEG of what the encoder sees of a picture file: the central square.
 
     Raises:
-        UnreadableImage: see `fewshot.images.decoding.decode`.
+        UnreadableImage: see `episodes.decoding.decode`.
     """
     buffer = io.BytesIO()
     Image.fromarray(clip_pixels(data, SIDE).transpose(1, 2, 0)).save(buffer, "JPEG", quality=80)

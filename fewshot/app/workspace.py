@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from episodes.decoding import UnreadableImage, read_bytes
 from episodes.errors import UsageError
 from episodes.files import display_name
 from fewshot.app.loading import DEFAULT_TASK, Loaded, read_folder
 from fewshot.app.naming import Files, checked_class, checked_picture, distinct, example
 from fewshot.app.thumbnail import thumbnail
-from fewshot.images.decoding import UnreadableImage, read_bytes
 
 MOST_PICTURES = 2000
 MOST_BYTES, MOST_BYTES_IN_ALL = 64 << 20, 2 << 30  # of one upload, of all of them

@@ -30,8 +30,10 @@ from fewshot.options import own_fields_first
 from fewshot.registry import CLASSIFIERS, COMMANDS
 
 if TYPE_CHECKING:
+    from fewshot.adaptation import TaskAdapter
     from fewshot.adaptation.meta import Naming as OwnNaming
     from fewshot.app.server import Server
+    from fewshot.classifiers import Classifier
     from fewshot.classifiers.kinds import Calibration
     from fewshot.opening import LoadedEncoder
     from fewshot.predict import Prediction
@@ -162,8 +164,7 @@ class Answerer:
         """The prediction of the task in `root`."""
         from fewshot.predict import predict
 
-        options, loaded, own = self._options, self._loaded, self._own
-        adapter = own.adapter if own is not None and classifier == own.name else None
+        options, loaded, adapter = self._options, self._loaded, self._adapter(classifier)
         check_adaptable(classifier if adapter else None, loaded.encoder)
         return predict(
             root,
@@ -195,15 +196,20 @@ class Answerer:
             checkpoint=loaded.checkpoint_name,
             tuned=loaded.checkpoint.tuned if loaded.checkpoint else False,
             calibrated=self._calibration(classifier) is not None,
-            method=None
-            if self._own and self._own.adapter and classifier == self._own.name
-            else self._method(classifier),
+            method=self._method(classifier) if self._adapter(classifier) is None else None,
         )
 
-    def _method(self, classifier: str) -> Any:
-        if self._own is not None and classifier == self._own.name:
-            return self._own.classifier
-        return classifier_for(self._options, self._loaded, classifier)
+    def _of_checkpoint(self, classifier: str) -> OwnNaming | None:
+        """The checkpoint's own method, if that is the one."""
+        return self._own if self._own is not None and classifier == self._own.name else None
+
+    def _adapter(self, classifier: str) -> TaskAdapter | None:
+        own = self._of_checkpoint(classifier)
+        return None if own is None else own.adapter
+
+    def _method(self, classifier: str) -> Classifier:
+        own = self._of_checkpoint(classifier)
+        return classifier_for(self._options, self._loaded, classifier) if own is None else own.classifier
 
     def _calibration(self, classifier: str) -> Calibration | None:
         return calibration_for(self._options, self._loaded).get(classifier)

@@ -59,6 +59,17 @@ class Options(WithClassifier):
     defuse_formulas: bool = False
     """Put ' before names in CSVs that a spreadsheet would compute: those that begin with = + - @, a tab or a line's end."""
 
+    def __post_init__(self) -> None:
+        """Check every option before anything is read.
+
+        Raises:
+            UsageError: One is outside its limits, or a list of what to measure is empty.
+        """
+        super().__post_init__()
+        for name in ("classifier", "ways", "shots"):
+            if not getattr(self, name):
+                raise UsageError(f"--{name}: expected at least one, found none; leave it out for the default")
+
 
 def parse_balance(text: str) -> float | None:
     """Read the balance of queries: "even" -> None, "dirichlet:2" -> 2.0.
@@ -95,5 +106,5 @@ def refuse_outputs(options: Options) -> None:
     others = [Path(name) for name in options.compare or () if Path(name).is_dir()]
     check_outputs(
         {f"--{flag}": getattr(options, flag) for flag in (*_OUTPUTS, "report")},
-        (options.data_dir, options.checkpoint, options.statistics, weights_file(options), *others),
+        (options.data_dir, options.checkpoint, options.statistics, options.learned, weights_file(options), *others),
     )

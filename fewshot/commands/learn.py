@@ -40,6 +40,8 @@ def run(options: Options) -> int:
     from fewshot.classifiers.learning import learn_steps
     from fewshot.run_files import LEARNED
 
+    if not options.data_dirs:
+        raise UsageError("expected DATA_DIR: class folders to learn from, one or several; found none")
     if options.checkpoint is None and options.output is None:
         raise UsageError("without a --checkpoint the steps need a file of their own: give --output FILE.json")
     loaded = load_chosen_encoder(options)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from episodes.errors import UsageError
 from episodes.wording import counted
 from fewshot.commands.common import print_json
 from fewshot.limits import Count, CountOrRangeText, Seed
@@ -46,7 +48,9 @@ def run(options: Options) -> int:
     from episodes import EpisodeSampler, read_class_folders, write_task_directory
     from episodes.ranges import parse_range
 
-    console = options.console
+    console, place = options.console, Path(os.path.realpath(options.out_dir))
+    if Path(os.path.realpath(options.data_dir)) in place.parents:
+        raise UsageError(f"{options.out_dir}: lies in {options.data_dir}, among its classes; give a folder elsewhere")
     table = read_class_folders(options.data_dir, nested=options.nested)
     console.line(f"{options.data_dir}: {table.summary()}")
     if table.passed_over.summary():

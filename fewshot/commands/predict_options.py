@@ -117,6 +117,7 @@ def checked_columns(options: Options) -> dict[str, str]:
             options.truth,
             options.checkpoint,
             options.statistics,
+            options.learned,
             weights_file(options),
         ),
     )

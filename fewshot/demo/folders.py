@@ -57,6 +57,10 @@ def draw_demo(
         count = _draw_all(beside, seed, images, progress)
         (beside / MARKER).write_text(json.dumps({**settings, "pictures": count}) + "\n", encoding="utf-8")
         _move_into_place(beside, root)
+    except OSError as error:
+        raise DataError(
+            f"{root}: the pictures cannot be drawn there ({error.strerror or error}); name another folder"
+        ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return folders

@@ -13,6 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fewshot.embedding.sealed import checked, is_of_an_older_version, sealed, unsealed, with_digest
+from fewshot.embedding.sqlite_file import SqliteFile
 
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS embeddings (key BLOB PRIMARY KEY, value BLOB NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID",
@@ -75,45 +77,11 @@ class EmbeddingCache:
         """
         self.path = Path(path) if path is not None else default_cache_path()
         self.max_bytes = max_bytes
-        self._timeout = timeout
-        self._local = threading.local()
+        self._file = SqliteFile(self.path, _SCHEMA, timeout)
         self._broken = False
         self._damage_told = False
         self._lock = threading.Lock()
-        self._connections: list[sqlite3.Connection] = []
         self._stale: list[bytes] = []  # keys that were read, and not marked as used today
-
-    def _connection(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None or self._local.pid != os.getpid():  # a connection must not cross a fork
-            with self._lock:  # threads that make the file at the same moment would find it locked
-                connection = self._connect()
-                self._connections.append(connection)
-            self._local.connection, self._local.pid = connection, os.getpid()
-        return connection
-
-    def _connect(self) -> sqlite3.Connection:
-        """A new connection. Switching a new file to WAL does not wait for another process that does so too, so it is tried again."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        end = time.monotonic() + self._timeout
-        while True:
-            connection = sqlite3.connect(
-                self.path, timeout=self._timeout, check_same_thread=False, isolation_level=None
-            )
-            try:
-                connection.execute("PRAGMA journal_mode=WAL")
-                connection.execute("PRAGMA synchronous=NORMAL")
-                for statement in _SCHEMA:
-                    connection.execute(statement)
-                return connection
-            except sqlite3.OperationalError as error:
-                connection.close()
-                if "locked" not in str(error) or time.monotonic() > end:
-                    raise
-                time.sleep(0.02)
-            except BaseException:
-                connection.close()
-                raise
 
     def _give_up(self, error: Exception) -> None:
         if not self._broken:
@@ -157,11 +125,8 @@ class EmbeddingCache:
         today = int(time.time()) // _DAY
         places = ",".join("?" * len(keys))
         try:
-            rows = (
-                self._connection()
-                .execute(f"SELECT key, value, used FROM embeddings WHERE key IN ({places})", keys)
-                .fetchall()
-            )
+            statement = f"SELECT key, value, used FROM embeddings WHERE key IN ({places})"
+            rows = self._file.connection().execute(statement, keys).fetchall()
         except _TROUBLE as error:
             self._give_up(error)
             return {}
@@ -199,7 +164,7 @@ class EmbeddingCache:
         if self._broken:
             return None
         try:
-            row = self._connection().execute("SELECT value FROM notes WHERE key = ?", (key,)).fetchone()
+            row = self._file.connection().execute("SELECT value FROM notes WHERE key = ?", (key,)).fetchone()
         except _TROUBLE as error:
             self._give_up(error)
             return None
@@ -219,13 +184,14 @@ class EmbeddingCache:
         if self._broken or not rows:
             return
         try:
-            connection = self._connection()
+            connection = self._file.connection()
             connection.execute("BEGIN IMMEDIATE")
             try:
                 connection.executemany(statement, rows)
                 connection.execute("COMMIT")
             except BaseException:
-                connection.execute("ROLLBACK")
+                with suppress(sqlite3.Error):  # a full disk has rolled it back already
+                    connection.execute("ROLLBACK")
                 raise
         except _TROUBLE as error:
             self._give_up(error)
@@ -239,7 +205,7 @@ class EmbeddingCache:
         if self._broken:
             return 0
         try:
-            connection = self._connection()
+            connection = self._file.connection()
             entries, size = connection.execute(
                 "SELECT COUNT(*), COALESCE(SUM(LENGTH(value) + 64), 0) FROM embeddings"
             ).fetchone()
@@ -266,26 +232,18 @@ class EmbeddingCache:
             return CacheInfo(self.path, 0, 0, self.max_bytes)
         entries = 0
         try:
-            entries = self._connection().execute("SELECT COUNT(*) FROM embeddings").fetchone()[0]
+            entries = self._file.connection().execute("SELECT COUNT(*) FROM embeddings").fetchone()[0]
         except _TROUBLE as error:
             self._give_up(error)
-        return CacheInfo(self.path, entries, sum(part.stat().st_size for part in self._files()), self.max_bytes)
-
-    def _files(self) -> list[Path]:
-        names = (self.path, Path(f"{self.path}-wal"), Path(f"{self.path}-shm"))
-        return [part for part in names if part.exists()]
+        return CacheInfo(self.path, entries, sum(part.stat().st_size for part in self._file.parts()), self.max_bytes)
 
     def close(self) -> None:
         """Close this object's connections, of every thread; it can be used again afterwards."""
-        with self._lock:
-            for connection in self._connections:
-                connection.close()
-            self._connections.clear()
-            self._local = threading.local()
+        self._file.close()
 
     def clear(self) -> None:
         """Delete the cache's files, broken or not."""
         self.close()
-        for part in self._files():
+        for part in self._file.parts():
             part.unlink()
         self._broken = False

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import distributed
 
+from episodes.decoding import UnreadableImage, read_bytes
 from episodes.errors import DataError
 from fewshot.distributed import rank_and_world
 from fewshot.embedding.batches import default_batch_size
 from fewshot.embedding.embed import Embeddings, embed_images, side_by_side
 from fewshot.embedding.reading import picture_digest
 from fewshot.encoders.base import Embedder
-from fewshot.images.decoding import UnreadableImage, read_bytes
 
 _Share = tuple[list[int], Embeddings | None]  # rows, and their embeddings
 

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from episodes.decoding import read_bytes
 from episodes.errors import DataError
 from fewshot.device import Precision, resolve_precision
 from fewshot.embedding.batches import (
@@ -31,7 +32,6 @@ from fewshot.embedding.batches import (
 from fewshot.embedding.cache import EmbeddingCache
 from fewshot.embedding.reading import Decode, Read, Reader, in_threads
 from fewshot.encoders.base import Embedder
-from fewshot.images.decoding import read_bytes
 from fewshot.images.jpeg_gpu import GpuDecoder, gpu_decoder
 from fewshot.images.transform import TRANSFORM, clip_tensors
 from fewshot.images.views import VIEWS, View, view_tensors

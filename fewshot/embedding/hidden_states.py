@@ -22,13 +22,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from episodes.decoding import UnreadableImage, read_bytes
 from fewshot.device import Precision
 from fewshot.embedding.batches import NO_EMBEDDING, FixedShapeBatches, default_batch_size, usable_rows
 from fewshot.embedding.embed import Embeddings, cache_space
 from fewshot.encoders.base import VisionEncoder
 from fewshot.images.augmentation import Augmentation
 from fewshot.images.augmented_views import view_of
-from fewshot.images.decoding import UnreadableImage, read_bytes
 from fewshot.images.transform import normalise
 
 ROW = np.uint8  # files are mapped as bytes: numpy has no bfloat16
@@ -123,7 +123,7 @@ class HiddenStates:
         return self.n_pictures
 
     def __call__(self, row: int, key: int) -> Tensor:
-        """The hidden state of the view that `key` draws, as a step's source (see `fewshot.training.loader.Source`).
+        """The hidden state of the view that `key` draws, as a step's source (see `fewshot.training.steps.Source`).
 
         Raises:
             UnreadableImage: the picture could not be read when the trunk was made.

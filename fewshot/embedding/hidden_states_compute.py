@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from episodes.decoding import UnreadableImage
 from episodes.errors import DataError
 from fewshot.device import Precision
 from fewshot.distributed import leave_signals_to_parent
@@ -22,7 +23,6 @@ from fewshot.embedding.hidden_states import ROW, HiddenStates, HiddenStatesKey, 
 from fewshot.embedding.hidden_states_store import evict, note_of, stored_hidden_states, write_note
 from fewshot.encoders.base import VisionEncoder
 from fewshot.images.augmented_views import PictureSource
-from fewshot.images.decoding import UnreadableImage
 from fewshot.images.reading_board import ReadingBoard
 
 
@@ -65,13 +65,13 @@ def compute_hidden_states(
         else:
             problems = _go_on(beside, shallower, n_frozen, encoder, key.precision, progress)
         os.replace(beside, note.with_suffix(".bin"))
+        write_note(note, like, problems)
     except OSError as error:
         raise DataError(
             f"{root}: the frozen trunk cannot be stored ({error}). Make room, or use --trunk_cache off"
         ) from error
     finally:
         beside.unlink(missing_ok=True)
-    write_note(note, like, problems)
     evict(root, keep_stem=note.stem)
     stored = stored_hidden_states(root, key, n_frozen)
     if stored is None:

@@ -77,10 +77,15 @@ def note_of(root: Path, key: HiddenStatesKey, n_frozen: int) -> Path:
 
 
 def room(root: Path) -> int:
-    """How many bytes a new trunk may take below `root`: half of the free space, and no more than the limit for all trunks."""
-    place = root
-    while not place.exists():
+    """How many bytes a new trunk may take below `root`: half of the free space, and no more than the limit for all trunks.
+
+    None where nothing can be written: a cache on a read-only disk is no reason to fail.
+    """
+    place = root.absolute()
+    while not os.path.isdir(place):
         place = place.parent
+    if not os.access(place, os.W_OK | os.X_OK):
+        return 0
     return min(shutil.disk_usage(place).free // 2, MAX_BYTES)
 
 
@@ -98,16 +103,25 @@ def write_note(note: Path, like: Tensor, problems: dict[int, str]) -> None:
         json.dump(found, file)
 
 
+def _status(path: Path) -> tuple[int, float]:
+    """Bytes and time of a file; zeros where another process has just removed it."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0.0
+    return found.st_size, found.st_mtime
+
+
 def evict(root: Path, keep_stem: str) -> None:
     """Drop the trunks longest unused until the rest fit, and what was begun days ago and never finished."""
     for begun in root.glob(".*.part"):
         with suppress(OSError):
             if time.time() - begun.stat().st_mtime > _ABANDONED:
                 begun.unlink()
-    notes = sorted(root.glob("*.json"), key=lambda note: note.stat().st_mtime, reverse=True)
+    notes = sorted(root.glob("*.json"), key=lambda note: _status(note)[1], reverse=True)
     used = 0
     for note in sorted(notes, key=lambda note: note.stem != keep_stem):
-        used += note.with_suffix(".bin").stat().st_size if note.with_suffix(".bin").exists() else 0
+        used += _status(note.with_suffix(".bin"))[0]
         if used > MAX_BYTES and note.stem != keep_stem:
             note.unlink(missing_ok=True)
             note.with_suffix(".bin").unlink(missing_ok=True)

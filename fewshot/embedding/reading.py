@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from episodes.decoding import UnreadableImage
 from fewshot.embedding.cache import EmbeddingCache
 from fewshot.encoders.base import Embedder
-from fewshot.images.decoding import UnreadableImage
 
 Decode = Callable[[Sequence[bytes]], list[Tensor | UnreadableImage]]  # files -> (3, H, W) uint8, or why not
 _CHUNK = 32  # pictures a thread takes at a time, where there are many: enough to hide the cost of handing over

@@ -1,1 +1,1 @@
-"""Picture files to tensors: decoding, transforms, augmentation."""
+"""Pictures to tensors: transforms, views, augmentation. `episodes.decoding` makes pictures of files."""

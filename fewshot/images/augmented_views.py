@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from episodes.counter_random import random_bits
+from episodes.decoding import decode, read_bytes
 from fewshot.images.augmentation import Augmentation
-from fewshot.images.decoding import decode, read_bytes
 from fewshot.images.transform import Pixels, clip_pixels
 
 
@@ -25,7 +25,7 @@ def view_of(key: int, views: int) -> int:
 
 
 class PictureSource:
-    """Decoded and augmented pictures by (row, key); see `fewshot.training.loader.Source`. It can be sent to worker processes."""
+    """Decoded and augmented pictures by (row, key); see `fewshot.training.steps.Source`. It can be sent to worker processes."""
 
     dtype = torch.uint8
 

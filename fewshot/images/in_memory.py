@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from episodes.decoding import read_bytes, to_rgb
 from episodes.errors import UsageError
 from episodes.files import display_name
-from fewshot.images.decoding import read_bytes, to_rgb
 
 Picture = Any  # a path, a PIL picture, or an array (H, W), (H, W, 3) or (H, W, 4) of uint8
 

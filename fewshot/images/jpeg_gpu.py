@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from fewshot.images.decoding import UnreadableImage, decode
+from episodes.decoding import UnreadableImage, decode
 from fewshot.images.transform import LONGEST, clip_tensors, crop_corner, resize_and_crop, resized
 
 NAME = "nvjpeg-1"  # in cache keys: a change that moves a pixel renames it

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fewshot.images.decoding import UnreadableImage, decode
+from episodes.decoding import UnreadableImage, decode
 
 Pixels = npt.NDArray[np.uint8]
 TRANSFORM = "clip-2"  # name of the test transform in cache keys: a change here that moves a pixel renames it

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fewshot.images.decoding import UnreadableImage
+from episodes.decoding import UnreadableImage
 from fewshot.images.transform import Pixels, clip_pixels, crop_corner
 
 
@@ -43,7 +43,7 @@ def view_pixels(data: bytes, size: int, view: View) -> Pixels:
     """The bytes of a picture file -> one view of it, (3, size, size) uint8; the zoom is taken from the file's own pixels.
 
     Raises:
-        UnreadableImage: see `fewshot.images.decoding.decode`.
+        UnreadableImage: see `episodes.decoding.decode`.
     """
     large = round(size * view.zoom)
     pixels = clip_pixels(data, large)

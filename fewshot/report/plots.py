@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from episodes import Episode, ImageTable, Results
+from episodes.decoding import UnreadableImage, read_bytes
 from episodes.errors import DataError
-from fewshot.images.decoding import UnreadableImage, read_bytes
 from fewshot.images.transform import clip_pixels
 
 if TYPE_CHECKING:

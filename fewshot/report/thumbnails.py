@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image, features
 
-from fewshot.images.decoding import UnreadableImage, read_bytes
+from episodes.decoding import UnreadableImage, read_bytes
 from fewshot.images.transform import clip_pixels
 
 SIDE, SMALL_SIDE = 112, 72  # shown at 96 CSS pixels; the small one where there are many

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from episodes import ImageTable, read_class_folders, read_task_directory
+from episodes.decoding import UnreadableImage, decode, read_bytes
 from episodes.errors import DataError, UsageError
 from episodes.files import display_name
 from episodes.ranges import upper
@@ -18,7 +19,6 @@ from episodes.wording import counted
 from fewshot.config import TrainConfig
 from fewshot.console import Console
 from fewshot.encoders.leakage import pretraining_warning
-from fewshot.images.decoding import UnreadableImage, decode, read_bytes
 from fewshot.training.held_out import Split, split_of, split_validation
 
 _Part = tuple[Path, ImageTable]

@@ -115,15 +115,7 @@ class EpisodicModel(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not encoder_frozen):
             features, hidden = self._embed(images)
         with torch.autocast(features.device.type, enabled=False):
-            tasks, shots = support_labels.shape
-            parts = features.view(tasks, -1, features.shape[1])
-            if self.method is None:
-                logits = prototypical_logits(parts[:, :shots], support_labels, parts[:, shots:], n_way, self.scale)
-            else:
-                given = None if hidden is None else hidden.view(tasks, -1, *hidden.shape[1:])
-                logits = self.method(
-                    parts, given, support_labels, n_way, self.scale, self._tail(hidden), encoder_frozen
-                )
+            logits = self._logits(features, hidden, support_labels, n_way, encoder_frozen)
             if self.episode_loss == "nca":
                 there = classes >= 0
                 prototypical = nca_loss(features[there], classes[there], self.scale)
@@ -142,6 +134,20 @@ class EpisodicModel(nn.Module):
                     dict(self.encoder.named_parameters()), self._anchors
                 )
         return StepLosses(total, prototypical.detach(), class_part.detach(), accuracy, share)
+
+    def _logits(
+        self, features: Tensor, hidden: Tensor | None, support_labels: Tensor, n_way: int, encoder_frozen: bool
+    ) -> Tensor:
+        """(T, Q, N) of the queries, by prototypes or by the method; features (T * (S + Q), D) and hidden states are those of `_embed`."""
+        tasks, shots = support_labels.shape
+        parts = features.view(tasks, -1, features.shape[1])
+        if self.method is None:
+            return prototypical_logits(parts[:, :shots], support_labels, parts[:, shots:], n_way, self.scale)
+        given = None if hidden is None else hidden.view(tasks, -1, *hidden.shape[1:])
+        logits: Tensor = self.method(
+            parts, given, support_labels, n_way, self.scale, self._tail(hidden), encoder_frozen
+        )
+        return logits
 
     def _embed(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Pictures, or hidden states in their place, to (B, D) embeddings; gradients reach the unfrozen part only.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from episodes.errors import UsageError
 from episodes.ranges import upper
+from episodes.wording import counted
 from fewshot.config import TrainConfig
 
 
@@ -64,7 +65,7 @@ def plan_episodes(config: TrainConfig, n_images: int, n_eligible: int, processes
     episodes -= episodes % processes
     if episodes < processes:
         raise UsageError(
-            f"batch_size {config.batch_size} is too small for {processes} episode(s) of {upper(ways)} ways x {per_class} pictures: "
-            f"the smallest that works is {upper(ways) * per_class * processes}"
+            f"batch_size {config.batch_size} is too small for {counted(processes, 'episode')} of {upper(ways)} ways x {per_class} "
+            f"pictures: the smallest that works is {upper(ways) * per_class * processes}"
         )
     return EpisodePlan(ways, episodes, math.ceil(n_images / config.batch_size))

@@ -7,13 +7,14 @@ too much for it. Where they are too few for both, all of them decide, and nothin
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
 
 from episodes import EpisodeSampler, ImageTable, Results, Score, evaluate
-from episodes.counter_random import random_bits
+from episodes.counter_random import Int64Array, random_bits
 from episodes.errors import DataError, UsageError
 from episodes.ranges import upper
 from fewshot.adaptation.meta import score_of
@@ -88,31 +89,9 @@ class Validation:
         """
         self.shots = config.val_shots or upper(config.shot_range)
         per_class = max(self.shots + config.val_queries, MOST_PICTURES // max(1, len(table.class_names)))
-        kept: list[int] = []
-        for label in range(len(table.class_names)):
-            rows = table.rows_of(label)
-            order = (
-                keyed_order(len(rows), config.seed, "validation cap", label)[:per_class]
-                if len(rows) > per_class
-                else range(len(rows))
-            )
-            kept += sorted(int(rows[i]) for i in order)
-        self.table = table.select_rows(kept)
+        self.table = _most_pictures(table, per_class, config.seed)
         counts = np.sort(self.table.counts)[::-1]
-        usable = int((counts > self.shots).sum())
-        if usable < 2:
-            raise DataError(
-                f"validation needs at least 2 classes with more than {self.shots} pictures, found {usable} (of {len(counts)} "
-                "classes). Give --val_data with more pictures, or lower --val_shots"
-            )
-        if (
-            usable < config.val_ways != TrainConfig.val_ways
-        ):  # the default follows small data, a number that was asked for is kept
-            raise UsageError(
-                f"val_ways is {config.val_ways}, but only {usable} validation classes have more than {self.shots} pictures: give at most "
-                f"{usable}, or --val_data with more classes"
-            )
-        self.ways = min(config.val_ways, usable)
+        self.ways = _ways(config, counts, self.shots)
         self.queries = int(min(config.val_queries, counts[self.ways - 1] - self.shots))
         enough = [int(label) for label in np.flatnonzero(self.table.counts >= self.shots + self.queries)]
         order = [enough[i] for i in keyed_order(len(enough), config.seed, "deciding classes")]
@@ -170,3 +149,41 @@ class Validation:
         """Accuracy over the fixed episodes: of the prototype classifier, or of the method that the embeddings came with."""
         own = embeddings.score if isinstance(embeddings, ScoredEmbeddings) else None
         return evaluate(self.episodes(purpose), own or FeatureScorer(embeddings, Prototype()))
+
+
+def _most_pictures(table: ImageTable, per_class: int, seed: int) -> ImageTable:
+    """The table with at most so many pictures of each class."""
+    kept: list[int] = []
+    for label in range(len(table.class_names)):
+        rows = table.rows_of(label)
+        order: Sequence[int] = range(len(rows))
+        if len(rows) > per_class:
+            order = keyed_order(len(rows), seed, "validation cap", label)[:per_class]
+        kept += sorted(int(rows[i]) for i in order)
+    return table.select_rows(kept)
+
+
+def _ways(config: TrainConfig, counts: Int64Array, shots: int) -> int:
+    """Classes of an episode: as many as were asked for; the default follows small data.
+
+    Args:
+        config: of the run.
+        counts: (C,) pictures of each class.
+        shots: of an episode.
+
+    Raises:
+        DataError: fewer than 2 classes have enough pictures.
+        UsageError: fewer have than were asked for.
+    """
+    usable = int((counts > shots).sum())
+    if usable < 2:
+        raise DataError(
+            f"validation needs at least 2 classes with more than {shots} pictures, found {usable} (of {len(counts)} "
+            "classes). Give --val_data with more pictures, or lower --val_shots"
+        )
+    if usable < config.val_ways != TrainConfig.val_ways:
+        raise UsageError(
+            f"val_ways is {config.val_ways}, but only {usable} validation classes have more than {shots} pictures: give at most "
+            f"{usable}, or --val_data with more classes"
+        )
+    return min(config.val_ways, usable)

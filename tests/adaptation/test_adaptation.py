@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from episodes import Episode, EpisodeSampler, ImageTable, evaluate, read_class_folders, stack_episodes
 from episodes.counter_random import random_bits
+from episodes.decoding import read_bytes
 from episodes.errors import DataError, UsageError
 from fewshot.adaptation import ADAPTER_NAMES, AdaptedScorer, build_adapter
 from fewshot.adaptation.base import SupportViews, Tuned
@@ -28,7 +29,6 @@ from fewshot.classifiers.scoring import FeatureScorer
 from fewshot.embedding.embed import Embeddings, embed_images
 from fewshot.encoders import VisionEncoder, load_encoder
 from fewshot.images.augmented_views import PictureSource
-from fewshot.images.decoding import read_bytes
 from fewshot.images.transform import clip_pixels, normalise
 
 QUICK: Any = {"steps": 3, "views": 2, "folds": 2}

@@ -59,6 +59,11 @@ def link_to_query(place: Place) -> Words:
     return (place.root / "link.csv",)
 
 
+def learned_steps(place: Place) -> Words:
+    (place.root / "steps.json").write_text("{}")
+    return place.root / "steps.json", "--classifier", "learned", "--learned", place.root / "steps.json"
+
+
 FORMULA = b"=1+1.png"
 SCORE = Group("Result and truth files (`score`)", score, (
     Case("no such file", lambda place: (place.root / "scored.csv").unlink(), 1, "No such file"),
@@ -101,6 +106,7 @@ OUTPUTS = Group("Outputs (`predict`)", lambda place: ("predict", place.tasks, "-
     Case("the truth beside the tasks", lambda place: (place.tasks / "truth.csv",), 2, "is read, and would be overwritten"),
     Case("config.json of the checkpoint", lambda place: (place.run / "config.json", "--checkpoint", place.run), 2,
          "is read, and would be overwritten"),
+    Case("the file of `--learned`", learned_steps, 2, "is read, and would be overwritten"),
     Case("a column that there is not", lambda place: (place.result, "--columns", "image,colour"), 2, "expected distinct names"),
     Case("a column twice", lambda place: (place.result, "--columns", "image,image"), 2, "expected distinct names"),
     Case("two columns of one name", lambda place: (place.result, "--columns", "image=a,label=a"), 2, "expected distinct names"),

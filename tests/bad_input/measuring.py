@@ -39,12 +39,21 @@ def file_at(path: Path) -> Path:
     return path
 
 
+def endless(place: Place) -> Words:
+    for path in place.classes.glob("*/01.png"):
+        path.unlink()
+        path.symlink_to("/dev/zero")
+    return place.root / "new", "--shots", 4, "--ways", 6
+
+
 EVALUATING = Group("Measuring (`evaluate`)", evaluate, (
     Case("`--ways 1`", adding("--ways", 1), 2, "ways[0] is 1: expected at least 2"),
     Case("`--ways 1-3`", adding("--ways", "1-3"), 2, "ways[0] is 1-3: expected at least 2"),
     Case("`--ways 3-2`", adding("--ways", "3-2"), 2, "ways[0]"),
     Case("`--ways nan`", adding("--ways", "nan"), 2, "ways[0]"),
     Case("`--shots 0`", adding("--shots", 0), 2, "shots[0] is '0'"),
+    Case("`--classifier` of nothing", adding("--classifier"), 2, "--classifier: expected at least one"),
+    Case("`--shots` of nothing", adding("--shots"), 2, "--shots: expected at least one"),
     Case("`--queries 0`", adding("--queries", 0), 2, "queries is 0"),
     Case("`--episodes 0`", adding("--episodes", 0), 2, "episodes is 0"),
     Case("`--embed_views 5`", adding("--embed_views", 5), 2, "embed_views is 5"),
@@ -61,8 +70,10 @@ EVALUATING = Group("Measuring (`evaluate`)", evaluate, (
 MAKING = Group("Making tasks (`make-tasks`)", make_tasks, (
     Case("into a folder that holds something", lambda place: (place.tasks,), 1, "already holds something"),
     Case("into the folder of classes", lambda place: (place.classes,), 1, "already holds something"),
+    Case("into a new folder among the classes", lambda place: (place.classes / "new",), 2, "among its classes"),
     Case("into a class folder", lambda place: (place.classes / "class00",), 1, "already holds something"),
     Case("into a file", lambda place: (file_at(place.root / "file"),), 1, "already holds something"),
+    Case("a link to /dev/zero among the pictures", endless, 1, "01.png: a device, not a regular file"),
     Case("more shots than there are pictures", lambda place: (place.root / "new", "--shots", 99), 1, "Ask for fewer ways"),
     Case("`--tasks 0`", lambda place: (place.root / "new", "--tasks", 0), 2, "tasks is 0"),
     Case("`--shots 1-`", lambda place: (place.root / "new", "--shots", "1-"), 2, "shots"),

@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from episodes import DataError, evaluate, read_class_folders, read_predictions, read_task_directory, write_predictions
+from episodes.decoding import UnreadableImage, decode
 from episodes.files import PICTURE_SUFFIXES, display_name, name_on_disk
 from episodes.formulas import restore
-from fewshot.images.decoding import UnreadableImage, decode
 from fewshot.images.transform import clip_pixels
 from tests.bad_input.pictures import encoded, picture
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import features
 
+from episodes import decoding
 from episodes.files import display_name
 from fewshot.commands.cli import main
-from fewshot.images import decoding
 from tests.bad_input.pictures import EPS, KINDS, Kind, picture
 
 ALL = [kind for kinds in KINDS.values() for kind in kinds if not kind.needs or features.check(kind.needs)]

@@ -59,6 +59,15 @@ def tensors(change: Callable[[dict[str, torch.Tensor]], object]) -> Change:
     return breaks
 
 
+def instead(name: str, make: Callable[[Path], object]) -> Change:
+    """Something else than a file of a run."""
+    return lambda place: [(place.run / name).unlink(), make(place.run / name)]
+
+
+def zeros(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
 def text(data: bytes) -> Change:
     return lambda place: (place.run / CONFIG).write_bytes(data)
 
@@ -151,6 +160,9 @@ CHECKPOINTS = Group("Checkpoints (`predict --checkpoint`)", with_run, (
     Case("config.json is no JSON", text(b"\xff\xfe"), 1, CONFIG),
     Case("config.json is a list", text(b"[]"), 1, CONFIG),
     Case("100,000 brackets in config.json", text(b"[" * 100_000), 1, CONFIG),
+    Case("config.json is a FIFO", instead(CONFIG, os.mkfifo), 1, "a FIFO, not a regular file"),
+    Case("config.json is a link to /dev/zero", instead(CONFIG, zeros), 1, "a device, not a regular file"),
+    Case("the weights are a link to /dev/zero", instead(MODEL, zeros), 1, MODEL),
     Case("a later format", config(lambda found: found.update(format=99)), 1, "format"),
     Case("another backbone's name", config(lambda found: found.update(backbone="ViT-B/32")), 1, "backbone"),
     Case("a class name twice", config(lambda found: found.update(class_names=["a", "a", "b", "c"])), 1, "class_names"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,15 @@ def test_a_file_in_its_place_is_told_with_what_to_do(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=rf"{target}: expected a new folder.*{said}.*fewshot demo DIR"):
             run_demo(target, Console(quiet=True))
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_disk_that_takes_no_more_is_told_with_the_folder(tmp_path: Path) -> None:
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, usual[1]))
+    try:
+        with pytest.raises(
+            DataError, match=rf"{tmp_path}/demo/pictures: the pictures cannot be drawn there \(File too large"
+        ):
+            run_demo(tmp_path / "demo", Console(quiet=True))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)

@@ -228,3 +228,11 @@ def test_many_processes_at_once(tmp_path: Path) -> None:
         process.join()
         assert process.exitcode == 0
     assert all(served(file, values(seed=seed)) == (60, []) for seed in range(4))
+
+
+def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
+    """SQLite takes the transaction back by itself there; that it cannot be taken back twice is not what is wrong."""
+    cache = EmbeddingCache(tmp_path / "c.sqlite")
+    cache._file.connection().execute("PRAGMA max_page_count = 8")
+    with pytest.warns(UserWarning, match=r"database or disk is full"):
+        cache.put({bytes([number]) * 20: np.ones(512, dtype=np.float32) for number in range(100)})

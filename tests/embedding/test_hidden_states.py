@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from episodes import EpisodeSampler, read_class_folders
+from episodes.decoding import UnreadableImage
 from episodes.errors import DataError, UsageError
 from fewshot.console import Console
 from fewshot.embedding import hidden_states_store
@@ -26,7 +27,6 @@ from fewshot.embedding.hidden_states_store import stored_hidden_states
 from fewshot.encoders import VisionEncoder, load_encoder
 from fewshot.images.augmentation import Augmentation
 from fewshot.images.augmented_views import PictureSource
-from fewshot.images.decoding import UnreadableImage
 from fewshot.images.transform import normalise
 from fewshot.training import TrainConfig, train
 from fewshot.training.loader import EpisodeLoader

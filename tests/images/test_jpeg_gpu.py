@@ -13,10 +13,10 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.io import ImageReadMode
 
+from episodes.decoding import UnreadableImage, decode
 from fewshot.embedding.cache import EmbeddingCache
 from fewshot.embedding.embed import embed_images
 from fewshot.encoders import VisionEncoder, load_encoder
-from fewshot.images.decoding import UnreadableImage, decode
 from fewshot.images.jpeg_gpu import (
     TOLERANCE,
     GpuDecoder,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
 import os
 import shutil
+import tempfile
 import time
 from collections import namedtuple
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 
 from episodes.errors import DataError
 from fewshot.console import Console
-from fewshot.embedding.hidden_states_store import evict
+from fewshot.embedding.hidden_states_store import evict, room
 from fewshot.training import TrainConfig, train
 from fewshot.training.disk_space import bytes_of_run, require_room
 from fewshot.training.run import Run
@@ -85,3 +87,20 @@ def test_what_killed_runs_left_goes(small_run: TrainConfig, tmp_path: Path) -> N
         os.utime(tmp_path / name, (time.time() - age * 86_400,) * 2)
     evict(tmp_path, "other")
     assert [path.name for path in tmp_path.glob(".*.part")] == [".new.2.part"]
+
+
+def test_there_is_no_room_for_a_trunk_where_nothing_can_be_written() -> None:
+    """Training then goes on without it. Asked by a process without the rights that root has."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o555)
+        process = multiprocessing.get_context("fork").Process(target=no_room, args=(folder,))
+        process.start()
+        process.join()
+        assert process.exitcode == 0 and room(Path("/tmp")) > 0
+
+
+def no_room(folder: Path) -> None:
+    if os.geteuid() == 0:
+        os.setuid(65534)
+    assert room(folder) == room(folder / "not" / "there") == 0

@@ -300,7 +300,7 @@ def test_bfloat16_stays_close_to_float32(config: TrainConfig, tmp_path: Path) ->
 
 
 def test_augmentation_is_keyed(class_folders: Path) -> None:
-    from fewshot.images.decoding import decode
+    from episodes.decoding import decode
 
     image = decode(next(class_folders.rglob("*.png")).read_bytes())
     augment: Callable[..., np.ndarray] = Augmentation(randaugment=2, rotation=10).build(32)

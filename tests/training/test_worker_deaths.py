@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from episodes import EpisodeSampler, read_class_folders
+from episodes.decoding import read_bytes
 from episodes.errors import DataError
 from fewshot.embedding.hidden_states import hidden_states_key
 from fewshot.embedding.hidden_states_compute import compute_hidden_states
 from fewshot.encoders import load_encoder
 from fewshot.images.augmented_views import PictureSource
-from fewshot.images.decoding import read_bytes
 from fewshot.images.reading_board import ReadingBoard
 from fewshot.training.loader import EpisodeLoader
 

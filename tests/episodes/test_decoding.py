@@ -16,9 +16,9 @@ import pytest
 import torch
 from PIL import Image
 
+from episodes.decoding import MOST_BYTES, UnreadableImage, decode, read_bytes
 from fewshot.encoders import load_encoder
 from fewshot.encoders._clip_import import import_clip
-from fewshot.images.decoding import MOST_BYTES, UnreadableImage, decode, read_bytes
 from fewshot.images.transform import clip_pixels, normalise, resize_and_crop
 
 
