@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from episodes.errors import DataError, UsageError
-from fewshot.classifiers import CLASSIFIER_NAMES, NEEDS_STATISTICS, TRANSDUCTIVE, build_classifier, needs
+from fewshot.classifiers import CLASSIFIER_NAMES, INDUCTIVE, NEEDS_STATISTICS, TRANSDUCTIVE, build_classifier, needs
 from fewshot.classifiers.base import Statistics, class_statistics
 
 
@@ -46,6 +46,8 @@ def test_what_a_classifier_takes_besides_pictures_is_known_by_its_name() -> None
     taken = {name: (needs(name, "statistics"), needs(name, "text")) for name in ("prototype", "gda", "zero-shot")}
     assert taken == {"prototype": (False, False), "gda": (True, False), "zero-shot": (False, True)}
     assert not needs("protonet", "statistics")
+    kinds = {name: name in INDUCTIVE for name in ("prototype", "gda", "tim", "zero-shot", "text-blend")}
+    assert kinds == {"prototype": True, "gda": True, "tim": False, "zero-shot": False, "text-blend": False}
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
