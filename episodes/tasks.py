@@ -92,6 +92,8 @@ def _find_tasks(top: str, passed: PassedOverCounter) -> tuple[str, list[str]]:
         path = os.path.join(holder, name)
         if _is_task(path):
             names.append(name)
+        elif not os.access(path, os.X_OK):
+            passed.fault(f"task {display_name(path)} cannot be entered; check its permissions. It has no rows")
         elif name.startswith("task"):
             passed.fault(f"task {display_name(path)} has neither support/ nor query/; expected both. It has no rows")
         else:

@@ -7,13 +7,14 @@ SIGTERM. Help and usage errors import neither torch nor pandas.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import importlib
 import io
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from episodes.errors import DataError, UsageError
@@ -46,6 +47,16 @@ def usage() -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    command = COMMANDS.entries.get(arguments[0]) if arguments else None
+    if command is None:
+        return _guarded("fewshot", lambda: _tell(arguments))
+    if rank_and_world()[0] > 0 and not command.traits.get("every_process"):
+        return DONE  # of several processes that torchrun started, one does what cannot be shared
+    return _guarded(f"fewshot {command.name}", lambda: _run(command, arguments[1:]))
+
+
+def _tell(arguments: Sequence[str]) -> int:
+    """Help and the version, or which commands there are where none of them was named."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage(), file=sys.stdout if arguments else sys.stderr)
         return DONE if arguments else USAGE
@@ -54,49 +65,47 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"fewshot {__version__}")
         return DONE
-    command = COMMANDS.entries.get(arguments[0])
-    if command is None:
-        print(f"fewshot: there is no command {arguments[0]!r}\n\n{usage()}", file=sys.stderr)
-        return USAGE
-    if rank_and_world()[0] > 0 and not command.traits.get("every_process"):
-        return DONE  # of several processes that torchrun started, one does what cannot be shared
-    return _guarded(command, arguments[1:])
-
-
-def _guarded(entry: Entry, arguments: list[str]) -> int:
-    """Parse and run; every expected failure ends in one message and its status."""
-    command = entry.name
-    try:
-        with stopping():
-            return _run(entry, arguments)
-    except UsageError as error:
-        print(f"fewshot {command}: {error}\n'fewshot {command} --help' tells the options", file=sys.stderr)
-        return USAGE
-    except DataError as error:
-        print(f"fewshot {command}: {error}", file=sys.stderr)
-        return FAILED
-    except BrokenPipeError:  # the reader of our output has left: nothing more to say, and no trace back either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    except OSError as error:
-        print(f"fewshot {command}: {error}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print(f"fewshot {command}: interrupted", file=sys.stderr)
-        return 128 + signal.SIGINT
-    except Terminated:
-        print(f"fewshot {command}: terminated", file=sys.stderr)
-        return 128 + signal.SIGTERM
+    print(f"fewshot: there is no command {arguments[0]!r}\n\n{usage()}", file=sys.stderr)
+    return USAGE
 
 
 def _run(entry: Entry, arguments: list[str]) -> int:
+    """Parse the options of a command, and do it."""
     module = importlib.import_module(entry.place.partition(":")[0])
     options = parse(module.Options, entry.name, arguments)
     _plain_output()
     _plain_warnings()
     status: int = module.run(options)
-    sys.stdout.flush()
     return status
+
+
+def _guarded(called: str, work: Callable[[], int]) -> int:
+    """Every expected failure ends in one message and its status."""
+    try:
+        with stopping():
+            status = work()
+            sys.stdout.flush()
+            return status
+    except UsageError as error:
+        print(f"{called}: {error}\n'{called} --help' tells the options", file=sys.stderr)
+        return USAGE
+    except DataError as error:
+        print(f"{called}: {error}", file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:  # the reader of our output has left: nothing more to say, and no trace back either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except OSError as error:
+        # Every file of ours is named; the system does not name standard output.
+        where = " (standard output)" if error.errno == errno.ENOSPC and error.filename is None else ""
+        print(f"{called}: {error}{where}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print(f"{called}: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except Terminated:
+        print(f"{called}: terminated", file=sys.stderr)
+        return 128 + signal.SIGTERM
 
 
 def parse(options: type[Any], command: str, arguments: Sequence[str]) -> Any:

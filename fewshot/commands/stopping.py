@@ -40,7 +40,9 @@ def stopping() -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, _AGAIN)
         raise _RAISED[wanted[-1]]
 
-    numbers = [*_RAISED, *([signal.SIGALRM] if hasattr(signal, "setitimer") else [])]
+    # What a shell starts in the background ignores SIGINT, and goes on doing so.
+    heard = [number for number in _RAISED if signal.getsignal(number) != signal.SIG_IGN or number == signal.SIGTERM]
+    numbers = [*heard, *([signal.SIGALRM] if hasattr(signal, "setitimer") else [])]
     before = {number: signal.signal(number, stop) for number in numbers}
     hook, sys.unraisablehook = sys.unraisablehook, _but_for_stops
     try:

@@ -73,15 +73,16 @@ def train(
 
 def _go(run: Run) -> TrainResult:
     state = run_state.RunState()
-    if run.config.resume:
-        state = run_state.load_state(run.folder, run.model, run.optimiser)
-        if state.scaler:
-            scaler_of(run.fabric).load_state_dict(state.scaler)
-    run.metrics = Metrics(run.folder, state.rows) if run.main else None
-    untouched = _measure_untouched(run, state)
-    if state.epoch:
-        run.console.line(f"resuming {run.folder} after epoch {state.epoch} of {run.config.epochs}")
     try:
+        run.open_hidden_states()
+        if run.config.resume:
+            state = run_state.load_state(run.folder, run.model, run.optimiser)
+            if state.scaler:
+                scaler_of(run.fabric).load_state_dict(state.scaler)
+        run.metrics = Metrics(run.folder, state.rows) if run.main else None
+        untouched = _measure_untouched(run, state)
+        if state.epoch:
+            run.console.line(f"resuming {run.folder} after epoch {state.epoch} of {run.config.epochs}")
         if state.epoch < run.config.epochs:
             run_epochs(run, state)
         selection = finish(run, state, untouched)

@@ -84,7 +84,7 @@ class Run:
         self.wrapped, self.wrapped_optimiser = self.fabric.setup(self.model, self.optimiser)
         self.encoder.to(self.fabric.device)  # under LoRA it is no part of the model
         self.hidden_state_cache = HiddenStateCache(config, self.encoder, self.workers, self.folder, self.console)
-        self.hidden_states = self._open_hidden_states()
+        self.hidden_states: HiddenStates | None = None
         self.on_epoch: Callable[[Row], None] | None = None  # told every epoch's row of metrics, on rank 0
         self.metrics: Metrics | None = None  # of rank 0, once it is known whether the run goes on from somewhere
 
@@ -151,7 +151,11 @@ class Run:
                 run_files.write_config(folder, self.describe(None))
         return folder
 
-    def _open_hidden_states(self) -> HiddenStates | None:
+    def open_hidden_states(self) -> None:
+        """Find or compute what stands for pictures, which may take long; None where training starts from pictures."""
+        self.hidden_states = self._hidden_states()
+
+    def _hidden_states(self) -> HiddenStates | None:
         """The validation's trunk on rank 0, and that of training where it is to be used, in every process."""
         table, seed = self.split.train, self.augmentation_seed()
         chosen: tuple[int, HiddenStatesKey] | None = None

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from fewshot.commands.stopping import Terminated, stopping
 
+ROOT = Path(__file__).resolve().parents[2]
 KINDS = [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)]
 
 
@@ -50,6 +54,15 @@ def test_a_clean_up_is_not_interrupted(number: int, kind: type[BaseException]) -
     assert cleaned
 
 
+def test_a_background_job_goes_on_ignoring_sigint() -> None:
+    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stopping():
+            assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN != signal.getsignal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
 def test_handlers_are_put_back_and_a_forked_process_ends_in_silence(capfd: pytest.CaptureFixture[str]) -> None:
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
     before = [signal.getsignal(number) for number in numbers]
@@ -59,3 +72,13 @@ def test_handlers_are_put_back_and_a_forked_process_ends_in_silence(capfd: pytes
             signal.raise_signal(signal.SIGTERM)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 143
     assert [signal.getsignal(number) for number in numbers] == before and capfd.readouterr().err == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["score", "--help"]])
+def test_a_full_standard_output_is_told_as_such(words: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "fewshot", *words]
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    called = "fewshot score" if "score" in words else "fewshot"
+    assert (done.returncode, done.stderr) == (1, f"{called}: [Errno 28] No space left on device (standard output)\n")

@@ -202,3 +202,28 @@ def test_a_damaged_state_is_not_resumed_from(small_run: TrainConfig, tmp_path: P
     state.write_bytes(data)
     with pytest.raises(DataError, match=r"resume\.safetensors: (differs|cannot be read|is not of this run)"):
         train(dataclasses.replace(small_run, resume=True))
+
+
+class Stopped(Console):
+    """Is stopped as soon as the run begins to compute what it keeps; notes what is warned of."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.warned: list[str] = []
+
+    def line(self, text: str) -> None:
+        if text.startswith("trunk cache"):
+            raise KeyboardInterrupt
+
+    def warn(self, text: str) -> None:
+        self.warned.append(text)
+
+
+def test_a_run_that_is_stopped_before_it_learns_says_what_goes_on(small_run: TrainConfig) -> None:
+    config, console = dataclasses.replace(small_run, views=2, trunk_cache="on"), Stopped()
+    with pytest.raises(KeyboardInterrupt):
+        train(config, console)
+    assert console.warned == [
+        f"stopped after epoch 0 of {config.epochs}; the same command with --output {config.output} --resume continues"
+    ]
+    assert train(dataclasses.replace(config, resume=True), Console(quiet=True)).path == config.output
