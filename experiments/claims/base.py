@@ -31,13 +31,14 @@ class Row:
     """One figure of a claim. Values are in `unit`: 95.0 is 95 %, 1.5 is 1.5 points.
 
     Attributes:
-        what: what was measured, such as "coverage, 20 classes".
-        on: on what: a simulation, an image set and an encoder.
+        what: what was measured, such as "coverage, 20 classes": a column of the page.
+        on: on what: a simulation, an image set and an encoder: a row of the page.
         measured: the figure.
         ci95: half-width of its 95 % interval; None where it is not known.
         nominal: what the program says; None where that is no number.
         low, high: the bar: from `low` to `high`. Both infinite: the figure is reported, nothing is demanded.
         unit: of all of them.
+        note: what else the reader should know of it, in a few words.
     """
 
     what: str
@@ -48,6 +49,7 @@ class Row:
     low: float = -math.inf
     high: float = math.inf
     unit: Literal["%", "points", ""] = "%"
+    note: str = ""
 
     @property
     def has_bar(self) -> bool:

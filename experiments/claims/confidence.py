@@ -68,11 +68,9 @@ class Answered:
 def measure(data: Data) -> Iterator[Row]:
     """On the encoders' own domains with a bar, for every classifier that has a calibration, then on others."""
     for backbone, folders in OWN:
-        table, embeddings = joined(data, folders, backbone)
-        for name in shipped_calibration(backbone):
-            halves = list(halves_answered(table, embeddings, backbone, name))
-            on = f"{' and '.join(folders)}, the other half of the classes, {backbone}, {name}"
-            yield from own_rows(halves, on)
+        names = tuple(shipped_calibration(backbone))
+        for name, halves in halves_answered(*joined(data, folders, backbone), backbone, names).items():
+            yield from own_rows(halves, f"{' and '.join(folders)}, {backbone}, {name}")
     for backbone, names in SHIPPED:
         for folder in REPORTED_ON:
             table, embeddings = data.embedded(folder, backbone)
@@ -82,14 +80,17 @@ def measure(data: Data) -> Iterator[Row]:
 
 
 def halves_answered(
-    table: ImageTable, embeddings: Embeddings, backbone: str, name: str, halvings: int = HALVINGS
-) -> Iterator[list[Answered]]:
-    """The cells of every half of the classes, calibrated on the other half."""
+    table: ImageTable, embeddings: Embeddings, backbone: str, names: Sequence[str], halvings: int = HALVINGS
+) -> dict[str, list[list[Answered]]]:
+    """Classifier -> the cells of every half of the classes, calibrated on the other half."""
     statistics = shipped_statistics(backbone)
+    found: dict[str, list[list[Answered]]] = {name: [] for name in names}
     for seed in range(halvings):
         for calibrates, measured in both_ways(table, seed):
-            known = measure_confidence(embeddings, calibrates, statistics, seed, classifiers=[name], queries=QUERIES)
-            yield cells_answered(measured, embeddings, backbone, name, Calibration((known[name],)))
+            known = measure_confidence(embeddings, calibrates, statistics, seed, classifiers=names, queries=QUERIES)
+            for name in names:
+                found[name].append(cells_answered(measured, embeddings, backbone, name, Calibration((known[name],))))
+    return found
 
 
 def own_rows(halves: Sequence[Sequence[Answered]], on: str) -> Iterator[Row]:

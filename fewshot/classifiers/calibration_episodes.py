@@ -32,11 +32,18 @@ class Cell:
     batch: EpisodeBatch
 
 
-def cells(table: ImageTable, seed: int, queries: int = QUERIES_OF_A_SIZE) -> list[Cell]:
-    """Episodes of every size that the classes allow, each with about so many queries of its own classes."""
+def cells(table: ImageTable, seed: int, queries: int = QUERIES_OF_A_SIZE, every: int = 1) -> list[Cell]:
+    """Episodes of every size that the classes allow, each with about so many queries of its own classes.
+
+    Args:
+        table: the classes.
+        seed: of the episodes.
+        queries: of each size.
+        every: 2 takes every other number of ways and of shots only.
+    """
     counts, found = np.sort(table.counts)[::-1], []
-    for shots in SHOTS:
-        for ways in WAYS:
+    for shots in SHOTS[::every]:
+        for ways in WAYS[::every]:
             classes = int((counts >= shots + QUERIES).sum())
             each = QUERIES
             if classes < FEWEST <= int((counts >= shots + 1).sum()):  # small classes are better than none
@@ -75,8 +82,9 @@ def _last(kept: npt.NDArray[np.bool_]) -> int:
 
 
 def halves_of(table: ImageTable, seed: int) -> list[ImageTable]:
-    """The same rows, in which only the classes of one half are known."""
-    order = sorted(range(len(table.class_names)), key=lambda label: random_bits(seed, "calibration halves", label))
+    """The same rows, in which only the classes of one half are known; classes without pictures are in neither."""
+    present = np.flatnonzero(table.counts).tolist()
+    order = sorted(present, key=lambda label: random_bits(seed, "calibration halves", label))
     return [
         dataclasses.replace(table, labels=np.where(np.isin(table.labels, half), table.labels, -1))
         for half in (order[::2], order[1::2])

@@ -14,7 +14,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from scipy.special import betaln
 from torch import Tensor
 
 from episodes import Episode
@@ -24,9 +26,10 @@ from fewshot.embedding.embed import Embeddings
 from fewshot.report.missing_shot import accuracy_with_one_more
 
 _NORMAL_975 = 1.959963984540054
-_SHARED, _STRETCHED = 1.5, 0.5
-"""The left-out pictures of a task share its other pictures, and what the missing shot adds stretches their chance: k shots leave them worth
-1 / (1.5 + 0.5 / k) independent ones. Chosen on tin val and omniglot base, with tiny, lite2 and lite0."""
+_STRETCHED = 0.75
+"""What the missing shot adds stretches the chance of left-out pictures: at k shots one is worth 1 / (1 + 0.75 / (k - 1)) independent ones.
+Chosen on tin val and omniglot base, with tiny and lite2, and on simulated classes whose accuracy at two shots is in the middle."""
+_JEFFREYS = 0.5
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Estimate:
 
     Attributes:
         accuracy: expected share of right answers: the leave-one-out share, and what the shot that was missing adds to it.
-        interval: 95 % interval (low, high) of the share among the task's own queries. Wide, because supports are few.
+        interval: 95 % interval (low, high) of the share among the task's own queries: whole ones. Wide, because supports are few.
         right, pictures: how many support pictures were named rightly, out of how many that could be left out.
         misnamed: row of the table -> the class that the other pictures give it.
     """
@@ -60,6 +63,26 @@ def wilson_interval(right: float, total: float) -> tuple[float, float]:
     half = z * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2)) / (1 + z**2 / total)
     # Rounding must not part a share of 1 from the interval's end there.
     return (0.0 if share <= 0 else max(0.0, middle - half)), (1.0 if share >= 1 else min(1.0, middle + half))
+
+
+def predicted_interval(share: float, trials: float, queries: int) -> tuple[float, float]:
+    """The fewest shares of right answers among `queries` that together have a chance of 95 %, from the lowest to the highest.
+
+    After `trials` independent trials with that share of successes and Jeffreys's prior, the number of right answers is beta-binomial.
+
+    Args:
+        share: of successes among the trials.
+        trials: how many; need not be whole, but more than 1, for else the likely shares lie at both ends.
+        queries: at least 1.
+    """
+    right = np.arange(queries + 1)
+    successes, failures = trials * share + _JEFFREYS, trials * (1 - share) + _JEFFREYS
+    ways = -betaln(right + 1, queries - right + 1)  # logarithm of the binomial coefficient, but for a constant
+    chances = np.exp(ways - math.log(queries + 1) + betaln(right + successes, queries - right + failures))
+    chances /= np.exp(betaln(successes, failures))
+    likeliest = np.argsort(-chances, kind="stable")
+    needed = int(np.searchsorted(chances[likeliest].cumsum(), 0.95)) + 1
+    return float(likeliest[:needed].min()) / queries, float(likeliest[:needed].max()) / queries
 
 
 def estimate_task(episode: Episode, embeddings: Embeddings, classifier: Classifier) -> Estimate | None:
@@ -87,12 +110,10 @@ def estimate_task(episode: Episode, embeddings: Embeddings, classifier: Classifi
     expected = accuracy_with_one_more(float(torch.stack(by_class).mean()), len(names), shots)
     wrong = zip(rows[answered][~right].tolist(), given[~right].tolist(), strict=True)
     queries = int(embeddings.readable[torch.from_numpy(episode.query)].sum())
-    worth = 1 / ((_SHARED + _STRETCHED / shots) / len(right) + 1 / max(1, queries))
-    low, high = wilson_interval(worth * expected, worth)
-    half = 0.5 / max(1, queries)  # a share of so many queries comes in steps: the interval holds whole ones
+    worth = len(right) / (1 + _STRETCHED / (shots - 1))
     return Estimate(
         expected,
-        (max(0.0, low - half), min(1.0, high + half)),
+        predicted_interval(expected, worth, max(1, queries)),
         int(right.sum()),
         len(right),
         {row: names[label] for row, label in wrong},

@@ -18,8 +18,9 @@ from episodes.errors import UsageError
 from experiments.calibration import settings_of
 from fewshot.checkpoint import load_checkpoint
 from fewshot.classifiers import INDUCTIVE, build_classifier
+from fewshot.classifiers.answers import Answers
 from fewshot.classifiers.base import class_statistics
-from fewshot.classifiers.calibrate import Answers, fit_temperature_surface, measure_confidence
+from fewshot.classifiers.calibrate import fit_temperature_surface, measure_confidence
 from fewshot.classifiers.calibration import apply_temperature, calibration_error
 from fewshot.classifiers.calibration_episodes import leave_classes_out
 from fewshot.classifiers.confidence import Confidence

@@ -15,7 +15,7 @@ from experiments.claims.base import Claim, Data, Row
 from experiments.claims.confidence import Answered, own_rows
 from experiments.claims.estimates import rows_of
 from experiments.claims.intervals import simulation
-from experiments.claims.page import section, sections_of
+from experiments.claims.page import page_of, section, sections_of
 from experiments.claims.runner import claims, measure_claims
 
 
@@ -52,8 +52,21 @@ def test_the_page_tells_missed_bars_first(tmp_path: Path) -> None:
     assert page.read_text() == text
     head, _, rest = text.partition("## Good")
     assert "- Bad: bias, grocery: -4.3 (bar -3.0 to +3.0), **missed** by 1.3 points" in head and "Good" not in head
-    assert "| coverage | tin novel | 95.0 % | 95.0 % ± 1.2 | 92.0 % to 98.0 % | passed |" in rest
-    assert "| told | pacs |  | 3.0 % |  |  |" in rest
+    assert "| on | coverage (nominal 95.0 %; bar 92.0 % to 98.0 %) |" in rest and "| tin novel | 95.0 % ± 1.2 |" in rest
+    assert "| on | told |" in rest and "| pacs | 3.0 % |" in rest and "| grocery | **-4.3: missed** |" in rest
+
+
+def test_figures_of_one_thing_are_a_row_and_equal_columns_one_table() -> None:
+    def rows(on: str, first: float, note: str = "") -> list[Row]:
+        return [Row("bias", on, first, high=3, unit="points", note=note), Row("cost", on, 1, ci95=0.5)]
+
+    text = section("A claim.", [*rows("a", 1), Row("else", "b", 2), *rows("c", 9, "most on d")], 4000)
+    lines = "| on | bias (bar ≤ +3.0) | cost |", "|---|---|---|", "| a | +1.0 | 1.0 % ± 0.5 |"
+    assert "\n".join([*lines, "| c | **+9.0: missed** (most on d) | 1.0 % ± 0.5 |"]) in text
+    assert "| on | else |\n|---|---|\n| b | 2.0 % |" in text
+    assert "- bias, c: +9.0 (bar ≤ +3.0), **missed** by 6.0 points" in text
+    page = page_of({"One": text, "Two": section("Another.", [], 2000)})
+    assert "The whole page takes 100 minutes" in page and page.count("**missed** by 6.0") == 2
 
 
 def test_a_claim_measured_anew_leaves_the_others_as_they_are(tmp_path: Path) -> None:
@@ -91,9 +104,9 @@ def test_the_simulation_of_intervals_tells_the_two_apart() -> None:
 
 def test_estimates_that_are_off_are_told() -> None:
     good = [(0.01, True), (-0.01, True), (0.0, True), (0.0, False)]
-    bias, worst, coverage = rows_of([[(0.1, True)] * 3 + [(0.11, False)]] * 2 + [good] * 5, "x")
+    bias, coverage = rows_of([[(0.1, True)] * 3 + [(0.11, False)]] * 2 + [good] * 5, 5, "x")
     assert bias.measured == pytest.approx(100 * 2 * 0.1025 / 7) and bias.passed
-    assert "tin/novel" in worst.what and worst.measured == pytest.approx(10.25)
+    assert bias.note.startswith("+10.2 ± ") and bias.note.endswith(" on tin/novel")
     assert coverage.measured == 75 and not coverage.passed
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binomtest, norm
+from scipy.stats import betabinom, binomtest, norm
 
 from episodes import Episode, evaluate
 from fewshot.classifiers import TRANSDUCTIVE, build_classifier
@@ -13,7 +13,7 @@ from fewshot.classifiers.prototype import Prototype
 from fewshot.classifiers.scoring import FeatureScorer
 from fewshot.embedding.embed import Embeddings
 from fewshot.predict import Prediction
-from fewshot.report.estimate import estimate_task, leave_one_of_each_out, wilson_interval
+from fewshot.report.estimate import estimate_task, leave_one_of_each_out, predicted_interval, wilson_interval
 from fewshot.report.missing_shot import SUPPORT_NOISE, accuracy_with_one_more
 from tests.report.conftest import METHOD
 
@@ -116,6 +116,16 @@ def test_the_interval_holds_whole_shares_of_the_queries() -> None:
     estimate = estimate_task(episode, embeddings, PLAIN)
     assert estimate is not None and estimate.right == 49 and 0.97 < estimate.accuracy < 1
     assert estimate.interval[1] == 1 == evaluate([episode], FeatureScorer(embeddings, PLAIN)).mean
+
+
+@pytest.mark.parametrize(("share", "trials", "queries"), [(0.8, 7.5, 20), (1.0, 22.7, 75), (0.3, 3.2, 1), (0.0, 4, 9)])
+def test_the_interval_is_the_narrowest_that_is_likely_enough(share: float, trials: float, queries: int) -> None:
+    low, high = (round(queries * end) for end in predicted_interval(share, trials, queries))
+    chance = betabinom(queries, trials * share + 0.5, trials * (1 - share) + 0.5).pmf(np.arange(queries + 1))
+    assert chance[low : high + 1].sum() >= 0.95
+    width = high - low + 1
+    narrower = [chance[start : start + width - 1].sum() for start in range(queries + 3 - width)]
+    assert max(narrower) < 0.95
 
 
 def test_one_more_shot_adds_less_and_less() -> None:

@@ -1,0 +1,76 @@
+"""What a classifier says on calibration episodes, size by size, and surfaces over those sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import logsumexp
+
+from episodes.episode import OUTSIDE
+from fewshot.classifiers.calibration import apply_temperature
+from fewshot.classifiers.calibration_episodes import Cell
+from fewshot.classifiers.scoring import FeatureScorer
+from fewshot.classifiers.surface import TERMS, Floats, Surface, design
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """A classifier's log-probabilities (M, N) with labels (M,) for a cell's own queries, and (O, N) for its foreign ones."""
+
+    ways: int
+    shots: int
+    known: Floats
+    labels: npt.NDArray[np.int64]
+    foreign: Floats
+
+    @cached_property
+    def below_best(self) -> Floats:
+        """(M, N) how far each class is below its row's best."""
+        gaps: Floats = self.known - self.known.max(1, keepdims=True)
+        return gaps
+
+    def known_odds(self, temperatures: Surface) -> Floats:
+        """(M,) log-odds of the confidence in own queries, at these temperatures."""
+        return _odds(self.known, float(np.exp(temperatures(self.ways, self.shots))))
+
+    def foreign_odds(self, temperatures: Surface) -> Floats:
+        """(O,) log-odds of the confidence in foreign queries, at these temperatures."""
+        return _odds(self.foreign, float(np.exp(temperatures(self.ways, self.shots))))
+
+
+def answer_all(scorer: FeatureScorer, cells: Sequence[Cell]) -> list[Answers]:
+    """What a scorer says of every cell."""
+    answers = []
+    for cell in cells:
+        scores, labels = scorer(cell.batch).astype(np.float64), cell.batch.query_labels
+        own = labels >= 0
+        answers.append(Answers(cell.ways, cell.shots, scores[own], labels[own], scores[labels == OUTSIDE]))
+    return answers
+
+
+def sizes(answers: Sequence[Answers]) -> Floats:
+    """(C, 6) terms of a surface at each of C sizes."""
+    return design([each.ways for each in answers], [each.shots for each in answers])
+
+
+def fit_surface(values: Floats, answers: Sequence[Answers]) -> Surface:
+    """Least squares of values (C,) over the sizes of C answers; a trace of ridge decides where sizes are too few to."""
+    terms, ridge = sizes(answers), np.diag([0.0, *[0.01] * (TERMS - 1)])
+    return surface_over(np.asarray(np.linalg.solve(terms.T @ terms + ridge, terms.T @ values), np.float64), answers)
+
+
+def surface_over(coefficients: Floats, answers: Sequence[Answers]) -> Surface:
+    """A surface within the sizes of these answers."""
+    ways, shots = [float(each.ways) for each in answers], [float(each.shots) for each in answers]
+    return Surface(tuple(map(float, coefficients)), (min(ways), max(ways)), (min(shots), max(shots)))
+
+
+def _odds(scores: Floats, temperature: float) -> Floats:
+    """log(p / (1 - p)) (M,) of the calibrated confidence; from logarithms, for p may be all but 1."""
+    scaled = np.sort(apply_temperature(scores, temperature), axis=1)
+    odds: Floats = scaled[:, -1] - logsumexp(scaled[:, :-1], axis=1)
+    return odds
