@@ -84,7 +84,11 @@ def tensors_beside(tensors: Mapping[str, Tensor], path: Path, note: dict[str, An
 
     Yields:
         The SHA-256 of the file, to be noted down before the file is there.
+
+    Raises:
+        DataError: The disk is full, or cannot be written to.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -92,7 +96,10 @@ def tensors_beside(tensors: Mapping[str, Tensor], path: Path, note: dict[str, An
         clean = {name: value.detach().cpu().contiguous().clone() for name, value in sorted(tensors.items())}
         text = json.dumps(note)
         metadata = {_NOTE: text, _DIGEST: tensors_digest(clean, text)} if note is not None else None
-        save_file(clean, beside, metadata=metadata)
+        try:
+            save_file(clean, beside, metadata=metadata)
+        except SafetensorError as error:  # of a full disk too, which is no OSError there
+            raise DataError(f"{path}: cannot be written ({error}). Make room, or name another place") from error
         yield sha256_of(beside)
         os.replace(beside, path)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 import warnings
 from collections.abc import Callable
@@ -250,3 +251,14 @@ def test_write_config_and_read_back(tmp_path: Path) -> None:
     write_config(tmp_path, {"backbone": "tiny"})
     with pytest.raises(DataError, match=r"config\.json: settings is missing"):
         load_checkpoint(tmp_path)
+
+
+def test_tensors_that_find_no_room_name_their_file(tmp_path: Path) -> None:
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, usual[1]))
+    try:
+        with pytest.raises(DataError, match=rf"{tmp_path}/a.safetensors: cannot be written \(.*File too large"):
+            save_tensors({"a": torch.zeros(1000)}, tmp_path / "a.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert list(tmp_path.iterdir()) == []

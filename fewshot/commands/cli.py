@@ -81,6 +81,7 @@ def _run(entry: Entry, arguments: list[str]) -> int:
 
 def _guarded(called: str, work: Callable[[], int]) -> int:
     """Every expected failure ends in one message and its status."""
+    _open_streams()
     try:
         with stopping():
             status = work()
@@ -99,6 +100,9 @@ def _guarded(called: str, work: Callable[[], int]) -> int:
         # Every file of ours is named; the system does not name standard output.
         where = " (standard output)" if error.errno == errno.ENOSPC and error.filename is None else ""
         print(f"{called}: {error}{where}", file=sys.stderr)
+        return FAILED
+    except MemoryError as error:
+        print(f"{called}: out of memory ({error}): ask for less at a time", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print(f"{called}: interrupted", file=sys.stderr)
@@ -129,6 +133,12 @@ def parse(options: type[Any], command: str, arguments: Sequence[str]) -> Any:
         if not left.code:
             raise
     return read()  # says on the terminal what is wrong, and exits
+
+
+def _open_streams() -> None:
+    """Streams that whoever started this has closed take what is written to them, and nobody reads it."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 (for as long as the process lives)
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115 (for as long as the process lives)
 
 
 def _plain_output() -> None:

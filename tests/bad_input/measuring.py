@@ -71,7 +71,7 @@ MAKING = Group("Making tasks (`make-tasks`)", make_tasks, (
     Case("into a folder that holds something", lambda place: (place.tasks,), 1, "already holds something"),
     Case("into the folder of classes", lambda place: (place.classes,), 1, "already holds something"),
     Case("into a new folder among the classes", lambda place: (place.classes / "new",), 2, "among its classes"),
-    Case("into a class folder", lambda place: (place.classes / "class00",), 1, "already holds something"),
+    Case("into a class folder", lambda place: (place.classes / "class00",), 2, "among its classes"),
     Case("into a file", lambda place: (file_at(place.root / "file"),), 1, "already holds something"),
     Case("a link to /dev/zero among the pictures", endless, 1, "01.png: a device, not a regular file"),
     Case("more shots than there are pictures", lambda place: (place.root / "new", "--shots", 99), 1, "Ask for fewer ways"),

@@ -82,3 +82,12 @@ def test_a_full_standard_output_is_told_as_such(words: list[str]) -> None:
         done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     called = "fewshot score" if "score" in words else "fewshot"
     assert (done.returncode, done.stderr) == (1, f"{called}: [Errno 28] No space left on device (standard output)\n")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-"])
+def test_closed_streams_are_no_reason_to_fail(closed: str, tmp_path: Path) -> None:
+    for name in ("result", "truth"):
+        (tmp_path / f"{name}.csv").write_text("task,image,label\ntask1,1.png,a\ntask1,2.png,b\n")
+    words = f"{sys.executable} -m fewshot score {tmp_path}/result.csv {tmp_path}/truth.csv {closed}"
+    done = subprocess.run(["/bin/sh", "-c", words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
