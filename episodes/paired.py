@@ -68,7 +68,9 @@ def paired_difference(a: Any, b: Any) -> PairedDifference:
         raise DataError(f"a paired difference takes the same episodes twice, found {first.shape} and {second.shape}")
     for name in ("names", "episode", "row"):
         if hasattr(a, name) and hasattr(b, name) and not np.array_equal(getattr(a, name), getattr(b, name)):
-            raise DataError(f"a paired difference takes the same episodes twice, but their {name}s differ")
+            raise DataError(
+                f"a paired difference takes the same episodes twice, but their {name.removesuffix('s')}s differ"
+            )
     differences = [float(value) for value in first - second if not math.isnan(value)]
     if not differences:
         raise DataError("a paired difference needs at least one episode with known accuracy in both, found none")

@@ -10,7 +10,14 @@ from sklearn.metrics import log_loss
 from torch import Tensor
 
 from fewshot.encoders.heads import ResidualClassifier
-from fewshot.losses import class_loss, nca_loss, prototypes, prototypical_logits, prototypical_loss
+from fewshot.losses import (
+    class_loss,
+    nca_loss,
+    prototypes,
+    prototypical_logits,
+    prototypical_loss,
+    squared_distance,
+)
 
 
 def episode(tasks: int = 3, ways: int = 4, shots: int = 2, queries: int = 3, width: int = 8) -> tuple[Tensor, ...]:
@@ -130,3 +137,11 @@ def test_dropout_is_keyed_and_keeps_the_mean() -> None:
 def test_impossible_sizes_are_refused(sizes: tuple[int, int, float]) -> None:
     with pytest.raises(ValueError, match="ResidualClassifier needs"):
         ResidualClassifier(*sizes)
+
+
+def test_the_squared_distance_is_summed_over_the_tensors_that_were_there_before() -> None:
+    before = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([[3.0]], dtype=torch.float64)}
+    now = {"a": torch.tensor([4.0, 0.0]), "b": torch.tensor([[1.0]]), "other": torch.tensor([9.0])}
+    assert squared_distance(now, before).item() == 9 + 4 + 4
+    with pytest.raises(ValueError, match="squared_distance needs at least one tensor"):
+        squared_distance(now, {})

@@ -112,10 +112,11 @@ def test_thumbnails_are_small_and_upright_and_what_is_no_picture_goes_by_its_nam
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter
     Image.new("RGB", (1200, 600), (200, 30, 30)).save(tmp_path / "turned.jpg", exif=exif)
+    Image.new("RGBA", (9, 5), (200, 30, 30, 255)).save(tmp_path / "alpha.png")  # which JPEG has not got
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    paths = [tmp_path / "turned.jpg", tmp_path / "broken.png", tmp_path / "gone.png"]
-    shown = Cells(table((), [[thumbnails(ImageTable(paths, np.zeros(3, int), ("all",)), [0, 1, 2])]]))
-    assert shown.rows == [["[turned.jpg]broken.png gone.png "]]
+    paths = [tmp_path / name for name in ("turned.jpg", "alpha.png", "broken.png", "gone.png")]
+    shown = Cells(table((), [[thumbnails(ImageTable(paths, np.zeros(4, int), ("all",)), [0, 1, 2, 3])]]))
+    assert shown.rows == [["[turned.jpg][alpha.png]broken.png gone.png "]]
     small = Image.open(io.BytesIO(shown.pictures["turned.jpg"]))
     assert small.format == "JPEG" and small.size == (32, 64)
     np.testing.assert_allclose(np.asarray(small)[16, 16], (200, 30, 30), atol=8)
