@@ -101,8 +101,15 @@ def _guarded(called: str, work: Callable[[], int]) -> int:
         where = " (standard output)" if error.errno == errno.ENOSPC and error.filename is None else ""
         print(f"{called}: {error}{where}", file=sys.stderr)
         return FAILED
-    except MemoryError as error:
-        print(f"{called}: out of memory ({error}): ask for less at a time", file=sys.stderr)
+    except (MemoryError, RuntimeError) as error:
+        from fewshot.embedding.out_of_memory import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        said = (str(error).splitlines() or ["MemoryError"])[0][:200]
+        print(
+            f"{called}: memory is too short ({said}). Close other programs, or ask for less at a time", file=sys.stderr
+        )
         return FAILED
     except KeyboardInterrupt:
         print(f"{called}: interrupted", file=sys.stderr)

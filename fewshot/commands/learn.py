@@ -83,6 +83,10 @@ def _domain(options: Options, loaded: LoadedEncoder, folder: Path) -> Domain:
         )
     for path, problem in zip(table.paths(embeddings.problems), embeddings.problems.values(), strict=True):
         options.console.warn(f"{display_name(path)}: cannot be read ({problem}); it takes no part")
+    if not bool(embeddings.readable.any()):
+        raise DataError(
+            f"{display_name(str(folder))}: no picture can be read (named above). Mend them, or give another folder"
+        )
     if embeddings.problems and options.strict:
         raise DataError(f"{folder}: pictures cannot be read (named above). Mend or remove them, or go without --strict")
     return Domain(display_name(str(folder)), embeddings, table)

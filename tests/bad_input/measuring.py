@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
-from tests.bad_input.case import Case, Group, Place, Words, adding
+from tests.bad_input.case import Case, Change, Group, Place, Words, adding
+from tests.bad_input.folders import all_classes, only_one_picture
 
 FEW = ("--ways", 2, "--shots", 1, "--queries", 1)
 
@@ -15,6 +17,10 @@ def evaluate(place: Place) -> Words:
 
 def make_tasks(place: Place) -> Words:
     return "make-tasks", place.classes, "--tasks", 2, *FEW
+
+
+def learn(place: Place) -> Words:
+    return "learn", place.classes, "--backbone", "tiny"
 
 
 def full_disk(place: Place) -> Words:
@@ -44,6 +50,16 @@ def endless(place: Place) -> Words:
         path.unlink()
         path.symlink_to("/dev/zero")
     return place.root / "new", "--shots", 4, "--ways", 6
+
+
+def into_file(breaks: Change) -> Change:
+    """And the steps go into a file."""
+
+    def also(place: Place) -> Words:
+        breaks(place)
+        return "--output", place.root / "steps.json"
+
+    return also
 
 
 EVALUATING = Group("Measuring (`evaluate`)", evaluate, (
@@ -77,4 +93,11 @@ MAKING = Group("Making tasks (`make-tasks`)", make_tasks, (
     Case("more shots than there are pictures", lambda place: (place.root / "new", "--shots", 99), 1, "Ask for fewer ways"),
     Case("`--tasks 0`", lambda place: (place.root / "new", "--tasks", 0), 2, "tasks is 0"),
     Case("`--shots 1-`", lambda place: (place.root / "new", "--shots", "1-"), 2, "shots"),
+))  # fmt: skip
+LEARNING = Group("Learning steps (`learn`)", learn, (
+    Case("no such folder", into_file(lambda place: shutil.rmtree(place.classes)), 1, "there is no folder"),
+    Case("one picture a class", into_file(only_one_picture), 1, "learning needs 2 classes of 3 pictures"),
+    Case("every picture spoilt", into_file(all_classes(b"spoilt")), 1, "classes: no picture can be read"),
+    Case("steps into a folder that does not exist", adding("--output", "nowhere/steps.json"), 1, "there is no folder"),
+    Case("neither a checkpoint nor a file", lambda place: [], 2, "give --output"),
 ))  # fmt: skip

@@ -10,6 +10,7 @@ GROUPS = (
     training.RESUMING,
     measuring.EVALUATING,
     measuring.MAKING,
+    measuring.LEARNING,
     files.SCORE,
     files.OUTPUTS,
     files.SETTINGS,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fewshot.commands.cli import _guarded
 from fewshot.commands.stopping import Terminated, stopping
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,3 +92,22 @@ def test_closed_streams_are_no_reason_to_fail(closed: str, tmp_path: Path) -> No
     words = f"{sys.executable} -m fewshot score {tmp_path}/result.csv {tmp_path}/truth.csv {closed}"
     done = subprocess.run(["/bin/sh", "-c", words], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "words", ["DefaultCPUAllocator: can't allocate memory: you tried", "could not create a primitive"]
+)
+def test_too_little_memory_is_told_in_a_sentence(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> int:
+        raise RuntimeError(words)
+
+    assert _guarded("fewshot x", work) == 1
+    assert capsys.readouterr().err.startswith(f"fewshot x: memory is too short ({words}). Close other programs")
+
+
+def test_other_errors_of_ours_keep_their_trace() -> None:
+    def work() -> int:
+        raise RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        _guarded("fewshot x", work)
