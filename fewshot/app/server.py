@@ -115,8 +115,13 @@ class Server:
                         raise UsageError(f"the picture has more than the {MOST_BYTES:,} bytes that the page takes")
                     file.write(chunk)
             picture = await run_in_threadpool(workspace.add_upload, asked.get("class"), asked.get("name", ""), path)
-        except BaseException:
+        except BaseException as error:
             path.unlink(missing_ok=True)
+            if isinstance(error, OSError):  # the place of uploads is nobody's business
+                raise DataError(
+                    f"the picture cannot be kept ({error.strerror or error}): make room for temporary files, or start the app with "
+                    "another TMPDIR"
+                ) from error
             raise
         return as_json({"id": picture.id, "name": picture.name, "problem": picture.problem})
 

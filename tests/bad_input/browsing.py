@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,15 @@ def exports_over(visitor: Visitor, folder: Path) -> tuple[int, bytes, dict[str, 
     return posts("/api/export", path=str(folder))(visitor, folder)
 
 
+def without_room(visitor: Visitor, folder: Path) -> tuple[int, bytes, dict[str, str]]:
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, usual[1]))
+    try:
+        return uploads("x.png", bytes(5000))(visitor, folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+
+
 ASKS = (
     Ask("a picture that is none", uploads("x.png"), 200, "not a picture in a known format"),
     Ask("an empty picture", uploads("x.png", b""), 200, "the file is empty"),
@@ -66,6 +76,7 @@ ASKS = (
     Ask("a picture without a name", uploads(""), 400, "has no picture's suffix"),
     Ask("a picture's name with folders: they are left out", uploads("..%2F..%2Fx.png"), 200, '"x.png"'),
     Ask("a name of 300 bytes", uploads("x" * 300 + ".png"), 400, "expected a file name of up to"),
+    Ask("a picture for which the disk has no room", without_room, 400, "make room for temporary files"),
     Ask(
         "a picture for a class that is not there", uploads("x.png", **{"class": "ash"}), 400, "there is no class 'ash'"
     ),
