@@ -26,7 +26,6 @@ def run(options: Options) -> int:
     """Evaluate, and print a table; 3 where some picture could not be read."""
     from fewshot.commands.evaluate_notes import tell_found, tell_seen_classes
     from fewshot.commands.evaluate_output import details, table_of, write_tables
-    from fewshot.commands.evaluate_rows import measure
     from fewshot.evaluation import compare, read_episode_sets
 
     refuse_outputs(options)
@@ -46,17 +45,7 @@ def run(options: Options) -> int:
     tell_seen_classes(options, table, encoders)
     for each in encoders:
         check_adaptable(options.adapt or _stepped_by(each), each.encoder)
-    problems: dict[int, str] = {}
-    rows: list[EvaluationRow] = []
-    embeddings: Embeddings | None = None
-    for loaded in encoders:
-        measured = any(row.checkpoint is None and row.backbone == loaded.backbone for row in rows)
-        if loaded.checkpoint is not None and loaded.checkpoint.tuned and not measured:
-            untouched = loaded.checkpoint.untouched_encoder()
-            more, _ = measure(options, table, sets, loaded, untouched, None, problems)
-            rows += more
-        more, embeddings = measure(options, table, sets, loaded, loaded.encoder, loaded.checkpoint_name, problems)
-        rows += more
+    rows, embeddings, unreadable = _measured(options, table, sets, encoders)
     comparisons = compare(rows, *options.compare) if options.compare else []
     write_tables(
         table,
@@ -67,7 +56,7 @@ def run(options: Options) -> int:
         matrix=options.confusion,
         defuse_formulas=options.defuse_formulas,
     )
-    if options.report is not None and embeddings is not None:
+    if options.report is not None:
         _write_report(options, options.report, table, sets, rows, comparisons, embeddings, encoders[-1])
     if options.json:
         documents = [row.document for row in rows]
@@ -76,7 +65,25 @@ def run(options: Options) -> int:
     else:
         print(table_of(rows))
         print(details(rows, comparisons))
-    return 3 if problems or table.passed_over.faults else 0
+    return 3 if unreadable or table.passed_over.faults else 0
+
+
+def _measured(
+    options: Options, table: ImageTable, sets: list[EpisodeSet], encoders: list[LoadedEncoder]
+) -> tuple[list[EvaluationRow], Embeddings, bool]:
+    """The rows of every encoder, each untouched one before its tuned; the last one's embeddings; whether some picture was unreadable."""
+    from fewshot.commands.evaluate_rows import measure
+
+    problems: dict[int, str] = {}
+    rows: list[EvaluationRow] = []
+    for loaded in encoders:
+        measured = any(row.checkpoint is None and row.backbone == loaded.backbone for row in rows)
+        if loaded.checkpoint is not None and loaded.checkpoint.tuned and not measured:
+            untouched = loaded.checkpoint.untouched_encoder()
+            rows += measure(options, table, sets, loaded, untouched, None, problems)[0]
+        more, embeddings = measure(options, table, sets, loaded, loaded.encoder, loaded.checkpoint_name, problems)
+        rows += more
+    return rows, embeddings, bool(problems)
 
 
 def _encoders(options: Options) -> list[LoadedEncoder]:
