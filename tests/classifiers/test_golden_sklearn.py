@@ -7,9 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from scipy.special import logsumexp
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.linear_model import Ridge as SklearnRidge
+from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 
 from fewshot.classifiers.auto import Auto
@@ -40,6 +42,10 @@ def test_euclidean_prototype_is_nearest_centroid(tasks: Callable, shots: int) ->
     for i in range(30):
         x, y, q = _arrays(t, i)
         assert (NearestCentroid().fit(x, y).predict(q) == ours[i].numpy()).all()
+        centres = np.stack([x[y == label].mean(0) for label in range(5)])
+        logits = -0.5 * 8 * euclidean_distances(q, centres, squared=True)
+        found = Prototype(metric="euclidean", scale=8)(t.batch())[i]
+        np.testing.assert_allclose(found, logits - logsumexp(logits, 1, keepdims=True), atol=1e-4)
 
 
 def test_cosine_prototype_is_nearest_centroid_of_unit_vectors(tasks: Callable) -> None:

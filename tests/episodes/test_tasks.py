@@ -142,6 +142,26 @@ def test_a_task_that_links_to_its_parent_ends_nothing(make_tree: MakeTree) -> No
     assert [re.search("task2 has neither", fault) is not None for fault in table.passed_over.faults] == [True]
 
 
+def test_a_class_folder_that_cannot_be_listed_is_named_and_costs_its_class_alone(
+    make_tree: MakeTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, real = make_tree(*GOOD, "task1/support/c/1.png"), os.scandir
+
+    def scandir(path: str) -> Any:  # root may list everything, so permissions alone would not show it
+        if os.path.basename(path) == "b":
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", scandir)
+        table, episodes = read_task_directory(root)
+    folder = root / "task1" / "support" / "b"
+    assert table.passed_over.faults == (
+        f"cannot list the folder {folder}: Permission denied; check its permissions. The class cannot be predicted",
+    )
+    assert episodes[0].class_names == ("a", "c") and len(episodes[0].query) == 2
+
+
 def test_what_else_lies_in_support_is_counted_and_ends_nothing(make_tree: MakeTree) -> None:
     table, episodes = read_task_directory(make_tree(*GOOD, "task1/support/x.txt", "task1/support/.a.png"))
     assert table.passed_over.counts == {"without a picture suffix": 1, "hidden": 1} and not table.passed_over.faults
