@@ -87,7 +87,7 @@ def leave_together() -> Iterator[None]:
         if torch.distributed.is_initialized():
             torch.distributed.barrier()
     except RuntimeError as error:
-        if not torch.distributed.is_initialized() or not _of_a_lost_process(error):
+        if not is_of_a_lost_process(error):
             raise
         raise DataError(
             f"process {rank_and_world()[0]} of {rank_and_world()[1]} has lost another one, which failed or was killed "
@@ -99,10 +99,12 @@ def leave_together() -> Iterator[None]:
             torch.distributed.destroy_process_group()
 
 
-def _of_a_lost_process(error: RuntimeError) -> bool:
+def is_of_a_lost_process(error: BaseException) -> bool:
     """Whether an error says that a connection to another process broke, as gloo, NCCL and the store put it."""
     import torch.distributed
 
+    if not isinstance(error, RuntimeError) or not torch.distributed.is_initialized():
+        return False
     signs = ("connection closed by peer", "connection reset", "connection was likely closed", "broken pipe", "gloo")
     lost = (torch.distributed.DistNetworkError, torch.distributed.DistBackendError)
     return isinstance(error, lost) or any(sign in str(error).lower() for sign in signs)

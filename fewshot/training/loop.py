@@ -9,7 +9,7 @@ from pathlib import Path
 from episodes import PairedDifference
 from fewshot.config import TrainConfig
 from fewshot.console import Console, accuracy_text
-from fewshot.distributed import leave_together
+from fewshot.distributed import is_of_a_lost_process, leave_together
 from fewshot.embedding.embed import Embeddings
 from fewshot.training import state as run_state
 from fewshot.training.epochs import run_epochs
@@ -87,7 +87,9 @@ def _go(run: Run) -> TrainResult:
             run_epochs(run, state)
         selection = finish(run, state, untouched)
     except BaseException as error:
-        if not isinstance(error, Exception) and run.main:  # SIGINT or SIGTERM, not a failure
+        stopped = run.main and not isinstance(error, Exception)  # by SIGINT or SIGTERM, which is no failure
+        lost = run.fabric.global_rank < 2 and is_of_a_lost_process(error)  # the first may be the one that is gone
+        if stopped or lost:
             run.console.warn(
                 f"stopped after epoch {state.epoch} of {run.config.epochs}; the same command with --output {run.folder} "
                 "--resume continues"

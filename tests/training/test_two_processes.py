@@ -117,6 +117,8 @@ def test_a_killed_process_ends_the_run_which_resumes(
     assert status != 0 and f"rank      : {rank}" in text.partition("Root Cause")[2], (
         text
     )  # torchrun names the one that died
+    if rank == 1:
+        assert f"--output {tmp_path / 'run'} --resume continues" in text, text
     assert (tmp_path / "run" / RESUME).is_file() and not (tmp_path / "run" / MODEL).exists()
     capsys.readouterr()
     settings = (tmp_path / "run" / "config.json").read_text()
