@@ -12,6 +12,7 @@ from torch import Tensor
 from episodes.errors import UsageError
 from fewshot.classifiers import build_classifier
 from fewshot.classifiers.together import (
+    COMMON_SHARE,
     DISTANCE_POWER,
     PRIOR_PICTURES,
     SCALE,
@@ -43,6 +44,7 @@ def plain_weights(support: Tensor, labels: Tensor, segments: tuple[Segment, ...]
     first /= first.sum()
     if all(len(rows) < 2 for rows in classes):
         return first
+    parts = [without_common(part, part, classes) for part in parts]
     totals = []
     for candidate in candidate_weights(len(segments)).double().numpy():
         whole = np.concatenate([part * weight**0.5 for part, weight in zip(parts, candidate, strict=True)], axis=1)
@@ -55,6 +57,11 @@ def plain_weights(support: Tensor, labels: Tensor, segments: tuple[Segment, ...]
         totals.append(total)
     chance = np.exp(np.array(totals) - max(totals))
     return (chance / chance.sum()) @ candidate_weights(len(segments)).double().numpy()
+
+
+def without_common(rows: np.ndarray, support: np.ndarray, classes: list[np.ndarray]) -> np.ndarray:
+    """Unit rows (n, D) less a share of the mean of the classes' means, of unit norm again."""
+    return unit(rows - COMMON_SHARE * np.mean([support[own].mean(0) for own in classes], axis=0))
 
 
 @pytest.mark.parametrize(
@@ -93,14 +100,33 @@ def test_an_encoder_that_knows_nothing_counts_little(tasks: Callable) -> None:
     assert blind < 0.4 < 0.8 < alone and right > alone - 0.05
 
 
+def test_parts_are_joined_by_their_weights_without_what_is_common(tasks: Callable) -> None:
+    t = tasks(3, 4, 2, 6, spread=0.3)
+    classes = [np.flatnonzero(t.support_labels[0].numpy() == label) for label in range(4)]
+    found = Together(build_classifier("prototype"), SEGMENTS)(t.batch())
+    weights = task_weights(t.batch(), SEGMENTS).double().numpy()
+    for i in range(3):
+        support, query = [], []
+        for share, part in zip(weights[i], (slice(0, 30), slice(30, 48)), strict=True):
+            own, asked = (unit(rows[i, :, part].double().numpy()) for rows in (t.support, t.query))
+            support.append(share**0.5 * without_common(own, own, classes))
+            query.append(share**0.5 * without_common(asked, own, classes))
+        whole = np.concatenate(support, axis=1)
+        centres = unit(np.stack([whole[own].mean(0) for own in classes]))
+        expected = torch.from_numpy(10 * np.concatenate(query, axis=1) @ centres.T).log_softmax(-1)
+        torch.testing.assert_close(found[i].double(), expected, atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize("name", ["prototype", "auto", "tip"])
 def test_the_same_encoder_twice_answers_as_once(tasks: Callable, name: str) -> None:
     t = tasks(4, 5, 2, 6, spread=0.3)
     classifier = build_classifier(name)
+    common = COMMON_SHARE * t.support.mean(1, keepdim=True)
+    once = classifier(t.batch(support=t.support - common, query=t.query - common))
     twice = Together(classifier, (Segment(48, None), Segment(48, None)))
     found = twice(t.batch(support=t.support.repeat(1, 1, 2), query=t.query.repeat(1, 1, 2)))
     assert twice.transductive == classifier.transductive
-    torch.testing.assert_close(found.exp(), classifier(t.batch()).exp(), atol=2e-3, rtol=0)
+    torch.testing.assert_close(found.exp(), once.exp(), atol=2e-3, rtol=0)
 
 
 def test_queries_are_not_looked_at(tasks: Callable) -> None:
