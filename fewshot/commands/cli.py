@@ -84,7 +84,11 @@ def _guarded(called: str, work: Callable[[], int]) -> int:
     _open_streams()
     try:
         with stopping():
-            status = work()
+            try:
+                status = work()
+            except SystemExit:  # of a command's help
+                sys.stdout.flush()
+                raise
             sys.stdout.flush()
             return status
     except UsageError as error:
@@ -94,11 +98,13 @@ def _guarded(called: str, work: Callable[[], int]) -> int:
         print(f"{called}: {error}", file=sys.stderr)
         return FAILED
     except BrokenPipeError:  # the reader of our output has left: nothing more to say, and no trace back either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
         return FAILED
     except OSError as error:
-        # Every file of ours is named; the system does not name standard output.
-        where = " (standard output)" if error.errno == errno.ENOSPC and error.filename is None else ""
+        where = ""
+        if error.errno == errno.ENOSPC and error.filename is None:  # every file of ours is named
+            where = " (standard output)"
+            _give_up_output()
         print(f"{called}: {error}{where}", file=sys.stderr)
         return FAILED
     except (MemoryError, RuntimeError) as error:
@@ -140,6 +146,12 @@ def parse(options: type[Any], command: str, arguments: Sequence[str]) -> Any:
         if not left.code:
             raise
     return read()  # says on the terminal what is wrong, and exits
+
+
+def _give_up_output() -> None:
+    """What standard output still holds goes nowhere: Python would try again at its end, and fail with a trace back."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _open_streams() -> None:

@@ -86,11 +86,15 @@ def test_handlers_are_put_back_and_a_forked_process_ends_in_silence(capfd: pytes
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["score", "--help"]])
-def test_a_full_standard_output_is_told_as_such(words: list[str]) -> None:
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize("words", [["--help"], ["score", "--help"]])
+def test_a_full_standard_output_is_told_as_such(words: list[str], buffered: bool) -> None:
+    environment = {**os.environ, "PYTHONUNBUFFERED": "" if buffered else "1"}
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "fewshot", *words]
-        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=environment
+        )
     called = "fewshot score" if "score" in words else "fewshot"
     assert (done.returncode, done.stderr) == (1, f"{called}: [Errno 28] No space left on device (standard output)\n")
 
