@@ -27,12 +27,17 @@ from fewshot.registry import CLASSIFIERS
 SHIPPED = Path(__file__).with_suffix(".json")
 SETTINGS = ("temperature", "balance", "trust", "scatter", "evidence")
 _RAREST = 1e-3  # added to shares of classes: a class that no query seems to belong to may still get some
+_CONTRAST = 0.25  # about what tasks of 5 ways have
+_LEAST_CONTRAST = 0.02
 _MOST = 20.0  # no learned number comes near; a file that says more is damaged
 
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """The settings of every step: each is a + b log K for K support pictures a class.
+    """The settings of every step: each is a + b log K + c z for K support pictures a class and a task of contrast z.
+
+    The contrast is how much closer a query's closest class is than the average one: tasks where classes are hard to tell apart take
+    other steps than those where they are not.
 
     temperature: logarithm of the factor on squared distances, features having a mean square of 1 around the task's mean.
     balance: factor on the logarithm of each class's share of the queries; 0 takes no notice, 1 is the full prior of a mixture.
@@ -41,7 +46,7 @@ class Steps:
     evidence: factor on what `auto` says of each query alone, which keeps what five pictures a class tell.
 
     Attributes:
-        values: (L, 5, 2) numbers a and b of the four settings.
+        values: (L, 5, 3) numbers a, b and c of the five settings.
         learned_on: what they were learned on, for people.
     """
 
@@ -69,7 +74,9 @@ class Steps:
             values = torch.tensor(
                 [[step[name] for name in SETTINGS] for step in document["steps"]], dtype=torch.float32
             )
-            sound = values.ndim == 3 and values.shape[1:] == (len(SETTINGS), 2) and bool(values.abs().max() < _MOST)
+            if values.shape[1:] == (len(SETTINGS), 2):  # learned before steps depended on the contrast
+                values = torch.nn.functional.pad(values, (0, 1))
+            sound = values.ndim == 3 and values.shape[1:] == (len(SETTINGS), 3) and bool(values.abs().max() < _MOST)
             learned_on = str(document["learned_on"])
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, RecursionError) as error:
             raise DataError(f"{path}: cannot be read as steps of 'fewshot learn' ({error}); learn them anew") from error
@@ -102,7 +109,7 @@ class Learned:
 
 
 def assign(tasks: TaskBatch, values: Tensor) -> Tensor:
-    """The last step's scores (T, Q, N), under the settings (L, 5, 2) of `Steps.values`; differentiable by them."""
+    """The last step's scores (T, Q, N), under the settings (L, 5, 3) of `Steps.values`; differentiable by them."""
     alone = Auto()(tasks).to(tasks.query)
     tasks = whitened(tasks)
     hot, asked, query = tasks.membership, tasks.asked, tasks.query
@@ -110,9 +117,10 @@ def assign(tasks: TaskBatch, values: Tensor) -> Tensor:
     settings = values.to(query)
     log_shots = (shots.sum(1, keepdim=True) / tasks.n_way).log()  # (T, 1)
     sums, weight, means = tasks.class_sums, shots, tasks.class_means
+    traits = torch.stack([torch.ones_like(log_shots), log_shots, contrast(query, means, asked)], -1)  # (T, 1, 3)
     scores, share = query.new_zeros(()), None
-    for constant, slope in zip(settings[..., 0], settings[..., 1], strict=True):
-        of_task = (constant + slope * log_shots).unsqueeze(-1).unbind(1)  # five (T, 1)
+    for step in settings.unbind(0):
+        of_task = (step * traits).sum(-1, keepdim=True).unbind(1)  # five (T, 1)
         temperature, balance, trust, scatter, evidence = (each.unsqueeze(-1) for each in of_task)
         distances = maths.squared_distances(query, means)
         scores = -0.5 * temperature.exp() * (distances - scatter * _noise(distances, asked) / weight.unsqueeze(1))
@@ -125,6 +133,17 @@ def assign(tasks: TaskBatch, values: Tensor) -> Tensor:
         weight = shots + trusted.sum(1)
         means = (sums + trusted.transpose(1, 2).bmm(query)) / weight.unsqueeze(-1)
     return scores
+
+
+def contrast(query: Tensor, means: Tensor, asked: Tensor) -> Tensor:
+    """(T, 1) logarithm of the share by which queries (T, Q, D) are closer to the closest class's mean (T, N, D) than to the average one.
+
+    In squared distances, summed over the queries that are `asked` (T, Q, 1); 0 where the share is a quarter.
+    """
+    distances = maths.squared_distances(query, means)
+    average, closest = distances.mean(-1, keepdim=True) * asked, distances.amin(-1, keepdim=True) * asked
+    share = (average - closest).sum(1) / average.sum(1).clamp_min(maths.EPSILON)
+    return (share.clamp_min(_LEAST_CONTRAST) / _CONTRAST).log()
 
 
 def whitened(tasks: TaskBatch) -> TaskBatch:

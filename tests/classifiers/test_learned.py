@@ -34,8 +34,10 @@ def plain_scores(
     ways = labels.max() + 1
     shots = np.array([(labels == c).sum() for c in range(ways)])
     means, weight, share = np.stack([support[labels == c].mean(0) for c in range(ways)]), shots.astype(float), None
+    first = np.array([[((q - m) ** 2).sum() for m in means] for q in query])
+    contrast = np.log((first.mean(1) - first.min(1)).sum() / first.mean(1).sum() / 0.25)
     for step in steps:
-        a = {name: constant + slope * np.log(shots.mean()) for name, (constant, slope) in step.items()}
+        a = {name: np.dot(each, [1, np.log(shots.mean()), contrast]) for name, each in step.items()}
         distance = np.array([[((q - m) ** 2).sum() for m in means] for q in query])
         noise = distance.min(1).mean()
         scores = -0.5 * np.exp(a["temperature"]) * (distance - a["scatter"] * noise / weight) + a["evidence"] * alone
@@ -79,13 +81,17 @@ def test_steps_survive_a_file_and_damage_is_told(tmp_path: Path) -> None:
     shipped_steps().write(path)
     assert torch.equal(Steps.read(path).values, shipped_steps().values)
     whole = json.loads(path.read_text())
+    before = [{name: each[:2] for name, each in step.items()} for step in whole["steps"]]  # as files used to be
+    path.write_text(json.dumps({**whole, "steps": before}))
+    assert torch.equal(Steps.read(path).values[..., :2], shipped_steps().values[..., :2])
+    assert bool((Steps.read(path).values[..., 2] == 0).all())
     for damage in (
         "",
         "[]",
         json.dumps({"steps": []}),
-        json.dumps({**whole, "steps": [{**whole["steps"][0], "trust": [1e9, 0]}]}),
+        json.dumps({**whole, "steps": [{**whole["steps"][0], "trust": [1e9, 0, 0]}]}),
         json.dumps({**whole, "steps": [{**whole["steps"][0], "trust": [0]}]}),
-        json.dumps({**whole, "steps": [{**whole["steps"][0], "trust": [float("nan"), 0]}]}),
+        json.dumps({**whole, "steps": [{**whole["steps"][0], "trust": [float("nan"), 0, 0]}]}),
         json.dumps({**whole, "steps": [{"trust": [0, 0]}]}),
     ):
         path.write_text(damage)
