@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 _AGAIN = 1.0  # seconds after which it is looked whether the command is ending
 
@@ -34,7 +33,7 @@ def stopping() -> Iterator[None]:
             os._exit(128 + number)
         if number in _RAISED:
             wanted.append(number)
-        elif _is_stopping():
+        elif not wanted or _is_stopping():
             return
         if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, _AGAIN)
@@ -44,7 +43,10 @@ def stopping() -> Iterator[None]:
     heard = [number for number in _RAISED if signal.getsignal(number) != signal.SIG_IGN or number == signal.SIGTERM]
     numbers = [*heard, *([signal.SIGALRM] if hasattr(signal, "setitimer") else [])]
     before = {number: signal.signal(number, stop) for number in numbers}
-    hook, sys.unraisablehook = sys.unraisablehook, _but_for_stops
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda dropped: (
+        None if issubclass(dropped.exc_type, tuple(_RAISED.values())) else hook(dropped)
+    )
     try:
         yield
     finally:
@@ -63,8 +65,3 @@ def _is_stopping() -> bool:
             return True
         error = error.__context__
     return False
-
-
-def _but_for_stops(dropped: Any) -> None:
-    if not issubclass(dropped.exc_type, tuple(_RAISED.values())):
-        sys.__unraisablehook__(dropped)
