@@ -23,6 +23,7 @@ OFFERED = {
     "margin": "the confidence less the runner-up's",
     "truth": "the true label",
 }
+_LONGEST_LINE = 1 << 20  # characters
 _NUMBERS = ("confidence", "margin")  # with 4 decimals
 NEEDED = COLUMNS[:3]  # of a file of labels
 UNKNOWN_LABEL = "unknown"  # the answer of --reject
@@ -118,7 +119,8 @@ def read_rows(path: StrPath, needed: Sequence[str] = ()) -> tuple[list[str], lis
     expected = f"a CSV file with the columns {','.join(needed or NEEDED)}"
     try:
         with open(path, encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
+            # A line beyond any sense (/dev/zero is one without end) comes in pieces, of which csv refuses the first.
+            reader = csv.reader(iter(lambda: stream.readline(_LONGEST_LINE), ""), strict=True)
             header = next(reader, [])
             missing = [name for name in needed if name not in header]
             if missing or len(set(header)) < len(header):

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from episodes.errors import DataError
+from episodes.files import atomic_write, read_text
 from fewshot.classifiers import maths
 from fewshot.classifiers.auto import Auto
 from fewshot.classifiers.tasks import TaskBatch
@@ -55,8 +56,6 @@ class Steps:
 
     def write(self, path: Path) -> None:
         """Write them as JSON, into place whole."""
-        from episodes.files import atomic_write
-
         steps = [dict(zip(SETTINGS, step, strict=True)) for step in self.values.double().round(decimals=4).tolist()]
         with atomic_write(path) as file:
             json.dump({"learned_on": self.learned_on, "steps": steps}, file, indent=1)
@@ -70,7 +69,7 @@ class Steps:
             DataError: there is no such file, or it says something else.
         """
         try:
-            document: Any = json.loads(path.read_text(encoding="utf-8"))
+            document: Any = json.loads(read_text(path))
             values = torch.tensor(
                 [[step[name] for name in SETTINGS] for step in document["steps"]], dtype=torch.float32
             )

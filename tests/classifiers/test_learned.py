@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,6 +99,10 @@ def test_steps_survive_a_file_and_damage_is_told(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="fewshot learn") as error:
             Steps.read(path)
         assert str(path) in str(error.value)
+    path.unlink()
+    os.mkfifo(path)  # a checkpoint of a stranger: nothing is waited for
+    with pytest.raises(DataError, match="a FIFO, not a regular file"):
+        Steps.read(path)
 
 
 def domain(classes: int, each: int, seed: int, spread: float) -> Domain:

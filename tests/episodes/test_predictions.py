@@ -160,3 +160,11 @@ def test_some_unknown_are_told_apart_from_mistakes(tmp_path: Path) -> None:
     )
     score = score_predictions(write(tmp_path / "none.csv", none), truth)
     assert score.coverage == 0 and math.isnan(score.accuracy_answered) and score.accuracy == 0
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no /dev/zero here")
+def test_a_file_without_end_is_refused(tmp_path: Path) -> None:
+    endless = tmp_path / "result.csv"
+    endless.symlink_to("/dev/zero")
+    with pytest.raises(DataError, match=r"cannot read .*result.csv: .*; expected a CSV file with the columns"):
+        score_predictions(endless, write(tmp_path / "truth.csv", TRUTH))
