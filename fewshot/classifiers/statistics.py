@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import torch
 
 from episodes import ImageTable, read_class_folders
 from episodes.counter_random import START, fold
+from episodes.errors import DataError
+from episodes.files import display_name
 from fewshot.classifiers.base import Statistics, class_statistics
 from fewshot.device import Precision
 from fewshot.embedding.cache import EmbeddingCache
@@ -52,10 +55,19 @@ def statistics_of_embeddings(found: Embeddings, labels: npt.NDArray[np.integer[A
 
 
 def statistics_of_folder(encoder: Embedder, root: str | Path, *, seed: int = 0, **settings: Any) -> Statistics:
-    """Statistics of class folders, from at most 10,000 seeded pictures; `settings` as in `statistics_of`."""
+    """Statistics of class folders, from at most 10,000 seeded pictures; `settings` as in `statistics_of`.
+
+    Raises:
+        DataError: no class folders, or no picture in them that can be read; names the folder.
+    """
     table = read_class_folders(root)
     rows = select_rows(table, seed)
-    return statistics_of(encoder, [table.items[row] for row in rows], table.labels[rows], **settings)
+    try:
+        return statistics_of(encoder, [table.items[row] for row in rows], table.labels[rows], **settings)
+    except DataError as error:
+        raise DataError(
+            f"{display_name(os.fspath(root))}: {error}; give class folders of pictures that can be read"
+        ) from error
 
 
 def shipped_statistics(backbone: str) -> Statistics | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from episodes import read_class_folders
+from episodes import DataError, read_class_folders
 from fewshot.classifiers.statistics import select_rows, shipped_statistics, statistics_of_folder
 from fewshot.embedding.embed import embed_images
 from fewshot.encoders import load_encoder
@@ -21,6 +22,13 @@ def test_statistics_of_a_folder_are_numpys(vit_file: Path, class_folders: Path) 
     assert found.count == len(table)
     assert np.allclose(found.mean.numpy(), features.mean(0), atol=1e-6)
     assert np.allclose(found.covariance.numpy(), np.cov((features - means).T, bias=True), atol=1e-6)
+
+
+def test_a_folder_of_which_nothing_can_be_read_is_named(vit_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=f"{tmp_path}: no labelled picture .*give class folders"):
+        statistics_of_folder(load_encoder(str(vit_file)), tmp_path)
 
 
 def test_rows_are_seeded_and_bounded(class_folders: Path) -> None:
