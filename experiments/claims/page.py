@@ -17,6 +17,10 @@ HEAD = """# What the program claims, and what was measured
 Each claim that the program makes in its output, how it was tested, and the figures, with what the program says (*nominal*) and a bar at the
 head of their column: between which figures the claim counts as true. Nothing was chosen on tin novel, omniglot novel, grocery and pacs;
 settings were chosen on tin val and omniglot base. Of columns without a bar nothing is demanded.
+
+Whether a classifier is as good as easyfsl's or scikit-learn's of that name is another question, with a command of its own
+(`python -m experiments.counterparts`): the figures, and the losses that remain, are in
+[classifiers.md](classifiers.md#against-easyfsl-and-scikit-learn).
 """
 _MISSED = re.compile(r"^- (.* \*\*missed\*\* by .*)$", re.MULTILINE)
 _SECONDS = re.compile(r"^\*Measured in ([\d,]+) seconds", re.MULTILINE)
