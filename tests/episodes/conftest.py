@@ -1,6 +1,8 @@
 """Helpers shared by the tests of the task engine."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from episodes import ImageTable
 
 MakeTree = Callable[..., Path]
 MakeTable = Callable[[Sequence[int]], ImageTable]
+Forbidden = Callable[[str], AbstractContextManager[None]]
 
 
 @pytest.fixture
@@ -40,3 +43,22 @@ def make_table() -> MakeTable:
         return ImageTable(range(len(labels)), labels, tuple(f"c{i}" for i in range(len(sizes))))
 
     return make
+
+
+@pytest.fixture
+def forbidden(monkeypatch: pytest.MonkeyPatch) -> Forbidden:
+    """Folders of a name cannot be listed meanwhile; root may list everything, so permissions alone would not show it."""
+    real = os.scandir
+
+    @contextmanager
+    def forbid(name: str) -> Iterator[None]:
+        def scandir(path: str) -> object:
+            if os.path.basename(path) == name:
+                raise PermissionError(13, "Permission denied", path)
+            return real(path)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "scandir", scandir)
+            yield
+
+    return forbid

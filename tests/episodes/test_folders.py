@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from episodes import DataError, UsageError, read_class_folders
 
 MakeTree = Callable[..., Path]
+Forbidden = Callable[[str], AbstractContextManager[None]]
 
 
 def test_classes_in_natural_order_rows_in_plain_order(make_tree: MakeTree) -> None:
@@ -102,17 +104,9 @@ def test_min_images_filters_visibly(make_tree: MakeTree) -> None:
         read_class_folders(root, min_images=0)
 
 
-def test_a_folder_that_cannot_be_listed_is_named(make_tree: MakeTree, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_listed_is_named(make_tree: MakeTree, forbidden: Forbidden) -> None:
     root = make_tree("a/1.png", "lost+found/")
-    real = os.scandir
-
-    def scandir(path: str) -> object:  # root may list everything, so permissions alone would not show it
-        if os.path.basename(path) == "lost+found":
-            raise PermissionError(13, "Permission denied", path)
-        return real(path)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "scandir", scandir)
+    with forbidden("lost+found"):
         summary = read_class_folders(root).passed_over.summary()
     assert "Permission denied" in summary and "lost+found" in summary
 

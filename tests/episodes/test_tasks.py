@@ -5,6 +5,7 @@ import itertools
 import os
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from episodes import (
 )
 
 MakeTree = Callable[..., Path]
+Forbidden = Callable[[str], AbstractContextManager[None]]
 
 TASKS = (
     "testB/task10/support/b/1.png", "testB/task10/support/a/1.png", "testB/task10/query/x.png",
@@ -143,17 +145,10 @@ def test_a_task_that_links_to_its_parent_ends_nothing(make_tree: MakeTree) -> No
 
 
 def test_a_class_folder_that_cannot_be_listed_is_named_and_costs_its_class_alone(
-    make_tree: MakeTree, monkeypatch: pytest.MonkeyPatch
+    make_tree: MakeTree, forbidden: Forbidden
 ) -> None:
-    root, real = make_tree(*GOOD, "task1/support/c/1.png"), os.scandir
-
-    def scandir(path: str) -> Any:  # root may list everything, so permissions alone would not show it
-        if os.path.basename(path) == "b":
-            raise PermissionError(13, "Permission denied", path)
-        return real(path)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "scandir", scandir)
+    root = make_tree(*GOOD, "task1/support/c/1.png")
+    with forbidden("b"):
         table, episodes = read_task_directory(root)
     folder = root / "task1" / "support" / "b"
     assert table.passed_over.faults == (
