@@ -3,7 +3,8 @@
     python -m experiments.counterparts --data DIR [--backbone tiny] [--output runs/counterparts]
 
 DIR holds tin/novel, omniglot/novel, grocery and pacs/<domain> as class folders. Theirs have their own default settings, and features of
-unit norm as ours. Writes counterparts.csv and counterparts.md: the paired difference, ours less theirs, with its 95 % interval.
+unit norm as ours; ours too, but where a row names others, to be the very method that theirs is (`experiments.theirs` has them all). Writes
+counterparts.csv and counterparts.md: the paired difference, ours less theirs, with its 95 % interval.
 """
 
 from __future__ import annotations
@@ -11,28 +12,22 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-import torch
 
 from episodes import EpisodeSampler, evaluate, paired_difference, read_class_folders
 from episodes.errors import DataError
 from experiments.classifiers import SETS
 from experiments.measuring import run_command, write_measured
-from fewshot import Embeddings, FeatureScorer, build_classifier, embed_images, load_encoder
+from experiments.theirs import Answer, Array, counterparts
+from fewshot import Embeddings, FeatureScorer, embed_images, load_encoder
 from fewshot.classifiers import NEEDS_STATISTICS, ImbalanceWarning
 from fewshot.classifiers.statistics import shipped_statistics
 from fewshot.embedding.cache import EmbeddingCache
-
-Array = npt.NDArray[Any]
-Answer = Callable[[Array, Array, Array], Array]
-"""(S, D) support, (S,) labels, (Q, D) queries -> (Q,) labels."""
 
 
 @dataclass(frozen=True)
@@ -55,75 +50,6 @@ class Arguments:
     """Of the episodes."""
     output: Path = Path("runs/counterparts")
     """Where counterparts.csv and counterparts.md go."""
-
-
-@dataclass(frozen=True)
-class Counterpart:
-    """One of theirs.
-
-    Attributes:
-        ours: name of the classifier that does the same.
-        name: of theirs.
-        answer: theirs on one task.
-        fewest_shots: that it works with.
-        part: one over the share of the episodes that it gets: slow ones get fewer.
-    """
-
-    ours: str
-    name: str
-    answer: Answer
-    fewest_shots: int = 1
-    part: int = 1
-
-
-def of_easyfsl(method: str, **settings: Any) -> Answer:
-    """A method of easyfsl, made anew for each task: some change while they predict."""
-
-    def answer(support: Array, labels: Array, query: Array) -> Array:
-        from easyfsl import methods
-
-        made = getattr(methods, method)(**settings)
-        made.process_support_set(torch.from_numpy(support), torch.from_numpy(labels))
-        found: Array = made(torch.from_numpy(query)).argmax(-1).numpy()
-        return found
-
-    return answer
-
-
-def of_sklearn(make: Callable[[], Any]) -> Answer:
-    """An estimator of scikit-learn."""
-
-    def answer(support: Array, labels: Array, query: Array) -> Array:
-        found: Array = make().fit(support, labels).predict(query)
-        return found
-
-    return answer
-
-
-def counterparts() -> list[Counterpart]:
-    """All of theirs that do what one of ours does."""
-    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-    from sklearn.linear_model import LogisticRegression, RidgeClassifier
-    from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
-
-    def lda() -> Any:
-        return LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
-
-    return [
-        Counterpart("prototype", "scikit-learn NearestCentroid", of_sklearn(NearestCentroid)),
-        Counterpart("prototype", "easyfsl PrototypicalNetworks", of_easyfsl("PrototypicalNetworks")),
-        Counterpart("prototype", "easyfsl SimpleShot, uncentred", of_easyfsl("SimpleShot")),
-        Counterpart("nearest", "scikit-learn 1-nearest neighbour", of_sklearn(lambda: KNeighborsClassifier(1))),
-        Counterpart("gda", "scikit-learn LDA, shrinkage auto", of_sklearn(lda), fewest_shots=2),
-        Counterpart("ridge", "scikit-learn RidgeClassifier (alpha 1)", of_sklearn(RidgeClassifier)),
-        Counterpart("logistic", "scikit-learn LogisticRegression (C 1)", of_sklearn(LogisticRegression)),
-        Counterpart("logistic", "scikit-learn LogisticRegression (C 10)", of_sklearn(lambda: LogisticRegression(C=10))),
-        Counterpart("lp++", "easyfsl Finetune", of_easyfsl("Finetune"), part=2),
-        Counterpart("bdcspn", "easyfsl BDCSPN", of_easyfsl("BDCSPN")),
-        Counterpart("laplacianshot", "easyfsl LaplacianShot", of_easyfsl("LaplacianShot", feature_normalization=2)),
-        Counterpart("tim", "easyfsl TIM", of_easyfsl("TIM"), part=2),
-        Counterpart("ptmap", "easyfsl PTMAP", of_easyfsl("PTMAP"), part=4),
-    ]
 
 
 @dataclass(frozen=True)
@@ -171,7 +97,7 @@ def measure(arguments: Arguments) -> Iterator[Row]:
                 for pair in pairs:
                     if shots < pair.fewest_shots:
                         continue
-                    scorer = FeatureScorer(embeddings, build_classifier(pair.ours, statistics=statistics))
+                    scorer = FeatureScorer(embeddings, pair.build(statistics))
                     episodes = range(max(2, arguments.episodes // pair.part))
                     ours = evaluate([sampler[i] for i in episodes], scorer).accuracy
                     theirs = accuracies(sampler, episodes, embeddings, pair.answer)
@@ -180,7 +106,7 @@ def measure(arguments: Arguments) -> Iterator[Row]:
                         data,
                         folder,
                         shots,
-                        pair.ours,
+                        pair.title,
                         pair.name,
                         len(episodes),
                         float(ours.mean()),

@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from episodes import EpisodeSampler, evaluate
 from experiments.claims.worlds import World
-from experiments.counterparts import accuracies, counterparts, report
+from experiments.counterparts import accuracies, report
+from experiments.theirs import Array, Counterpart, counterparts
 from fewshot import FeatureScorer
-from fewshot.classifiers.nearest import Nearest
+from fewshot.classifiers import Statistics
+from fewshot.classifiers.gda import GaussianDiscriminant
 from fewshot.classifiers.prototype import Prototype
 
 
@@ -18,12 +21,27 @@ def test_their_accuracies_are_ours_where_the_method_is_the_same() -> None:
     generator = np.random.default_rng(0)
     table, embeddings = World.of(generator, classes=40).benchmark(generator, 12, 12)
     sampler = EpisodeSampler(table, ways=4, shots=3, queries=5, episodes=20, seed=1)
-    theirs = {each.name: each.answer for each in counterparts()}
-    for ours, name in ((Prototype(metric="euclidean"), "NearestCentroid"), (Nearest(), "1-nearest neighbour")):
-        expected = evaluate(sampler, FeatureScorer(embeddings, ours)).accuracy
-        found = accuracies(sampler, range(20), embeddings, theirs[f"scikit-learn {name}"])
+    same = [each for each in counterparts() if each.ours == "nearest" or "euclidean" in each.title]
+    assert [each.title for each in same] == ["prototype (metric euclidean)", "prototype (metric euclidean)", "nearest"]
+    for each in same:
+        expected = evaluate(sampler, FeatureScorer(embeddings, each.build(None))).accuracy
+        found = accuracies(sampler, range(20), embeddings, each.answer)
         np.testing.assert_allclose(found, expected)
         assert 0.3 < found.mean() < 0.95
+
+
+def test_ours_has_the_settings_that_its_row_names() -> None:
+    def answer(support: Array, labels: Array, query: Array) -> Array:
+        return labels
+
+    plain, other = Counterpart("prototype", "x", answer), Counterpart("gda", "x", answer, settings={"shrinkage": 0.5})
+    statistics = Statistics(torch.zeros(3), torch.eye(3), 9)
+    assert (plain.title, plain.build(None)) == ("prototype", Prototype())
+    assert other.title == "gda (shrinkage 0.5)"
+    built = other.build(statistics)
+    assert isinstance(built, GaussianDiscriminant) and built.shrinkage == 0.5 and built.statistics is statistics
+    with pytest.raises(TypeError, match="metrics"):
+        Counterpart("prototype", "x", answer, settings={"metrics": "euclidean"}).build(None)
 
 
 def test_a_significant_loss_is_bold_and_folders_weigh_the_same() -> None:
