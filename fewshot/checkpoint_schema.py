@@ -198,7 +198,9 @@ def _problem_with_calibration(known: Any, name: str) -> str | None:
         ("thresholds", known["thresholds"]),
         ("costs", known["costs"]),
     ):
-        found = next((surface for surface in surfaces if len(surface) != TERMS), None)
+        found = next((surface for surface in surfaces if len(surface) not in TERMS.values()), None)
         if found is not None:
-            return f"{name}.{key} holds {str(found)[:60]}: expected {TERMS} coefficients"
+            return (
+                f"{name}.{key} holds {str(found)[:60]}: expected {' or '.join(map(str, TERMS.values()))} coefficients"
+            )
     return None

@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -187,6 +188,8 @@ def started(words: list[str], place: Place) -> int:
         os.dup2(os.open(place.root / "said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
         os._exit(main(words))
     except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
         os._exit(99)
 
 

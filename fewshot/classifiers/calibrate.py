@@ -21,7 +21,7 @@ from fewshot.classifiers.calibration import calibration_error
 from fewshot.classifiers.calibration_episodes import QUERIES_OF_A_SIZE, Cell, cells, halves_of
 from fewshot.classifiers.confidence import RATES, Confidence
 from fewshot.classifiers.scoring import FeatureScorer
-from fewshot.classifiers.surface import TERMS, Floats, Surface
+from fewshot.classifiers.surface import Floats, Surface
 from fewshot.classifiers.thresholds import Split, measure_thresholds
 from fewshot.embedding.embed import Embeddings
 
@@ -88,11 +88,11 @@ def fit_temperature_surface(answers: Sequence[Answers]) -> Surface:
 
     A weak normal prior about a temperature of 1 holds what data do not: where every answer is right, a temperature would go to 0.
     """
-    terms = sizes(answers)  # (C, 6)
+    terms = sizes(answers, 2)  # (C, 6)
     queries = sum(len(each.labels) for each in answers) / _ALIKE
 
     def loss(coefficients: Floats) -> tuple[float, Floats]:
-        total, slope = 0.0, np.zeros(TERMS)
+        total, slope = 0.0, np.zeros_like(_PRIOR)
         for each, row in zip(answers, terms, strict=True):
             value, derivative = _likelihood(each, float(row @ coefficients))
             total += value / len(answers)
@@ -100,7 +100,7 @@ def fit_temperature_surface(answers: Sequence[Answers]) -> Surface:
         prior = coefficients / _PRIOR
         return queries * total + 0.5 * float(prior @ prior), queries * slope + prior / _PRIOR
 
-    best = minimize(loss, np.zeros(TERMS), jac=True, method="L-BFGS-B")
+    best = minimize(loss, np.zeros_like(_PRIOR), jac=True, method="L-BFGS-B")
     return surface_over(best.x, answers)
 
 

@@ -50,7 +50,7 @@ def measure_thresholds(
         refused = [
             (values < surface(each.ways, each.shots)).mean() for values, each in zip(known, answers, strict=True)
         ]
-        costs.append(fit_surface(log_odds(np.clip(refused, 1e-3, 1 - 1e-3)), answers))
+        costs.append(fit_surface(log_odds(np.clip(refused, 1e-3, 1 - 1e-3)), answers, 3))
     return thresholds, tuple(costs)
 
 
@@ -59,7 +59,7 @@ def quantile_surfaces(levels: Floats, answers: Sequence[Answers], temperatures: 
     quantiles = [
         np.quantile(each.foreign_odds(temperatures), 1 - row) for each, row in zip(answers, levels, strict=True)
     ]
-    return tuple(fit_surface(column, answers) for column in np.stack(quantiles).T)
+    return tuple(fit_surface(column, answers, 3) for column in np.stack(quantiles).T)
 
 
 def excess_on_other_half(splits: Sequence[Split], temperatures: Surface) -> tuple[Surface, ...]:
@@ -77,7 +77,7 @@ def excess_on_other_half(splits: Sequence[Split], temperatures: Surface) -> tupl
     # Half a query more that reaches it, and half a one that does not: none of few is no share of 0.
     shares = np.stack([(each.sum(0) + 0.5) / (len(each) + 1) for each in reached])
     excess = log_odds(shares) - log_odds(levels)  # (C, L)
-    return tuple(fit_surface(column, list(tried.values())) for column in excess.T)
+    return tuple(fit_surface(column, list(tried.values()), 2) for column in excess.T)
 
 
 def cross_fitted_levels(ways: float, shots: float, excess: Sequence[Surface]) -> Floats:

@@ -130,6 +130,9 @@ def test_a_surface_is_its_formula_within_its_sizes() -> None:
     w, s = math.log(7), math.log(3)
     assert float(surface(7, 3)) == pytest.approx(1 + 2 * w + 3 * s + 4 * w * w + 5 * w * s + 6 * s * s)
     assert surface([50, 1], [80, 0.5]).tolist() == surface([10, 2], [5, 1]).tolist()
+    bent = Surface((1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0), (2, 10), (1, 5))
+    cubic = 7 * w**3 + 8 * w * w * s + 9 * w * s * s + 10 * s**3
+    assert float(bent(7, 3)) == pytest.approx(float(surface(7, 3)) + cubic)
 
 
 def test_unequal_shots_count_by_their_harmonic_mean_and_unreadable_pictures_not_at_all() -> None:

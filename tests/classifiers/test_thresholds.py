@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -68,6 +69,28 @@ def test_levels_are_lowered_by_half_of_the_excess_on_the_other_half() -> None:
         lowered = cross_fitted_levels(5, shots, excess)
         expected = expit(log_odds(RATES) - 0.5 * (0.4 + 0.2 * np.log(shots)))
         assert lowered[1:] == pytest.approx(expected[1:], rel=0.03) and (np.diff(lowered) > 0).all()
+
+
+def test_thresholds_follow_sizes_that_bend_more_than_a_parabola() -> None:
+    """What foreign pictures reach turns twice over log ways, as it does with gda; the truth is the normal's own quantile."""
+
+    def middle(ways: int) -> float:
+        return 2 + math.sin(2.2 * math.log(ways))
+
+    random, known = np.random.default_rng(0), []
+    for ways in (2, 3, 5, 8, 13, 20):
+        for shots in (1, 2, 5, 10):
+            odds = middle(ways) + random.normal(size=2000)
+            scores = np.stack([odds, np.zeros_like(odds)], axis=1) - np.logaddexp(0, odds)[:, None]
+            known.append(Answers(ways, shots, scores, np.zeros(len(scores), int), scores))
+    flat = Surface((0.0,) * 6, (2, 20), (1, 10))
+    surface = measure_thresholds(known, [], flat)[0][RATES.index(0.05)]
+    off = [
+        float(surface(ways, shots)) - (middle(ways) + norm.ppf(0.95))
+        for ways in (2, 3, 5, 8, 13, 20)
+        for shots in (1, 10)
+    ]
+    assert np.abs(off).max() < 0.3, off  # a parabola is off by 0.41
 
 
 def test_halves_share_out_the_classes_that_have_pictures() -> None:
