@@ -18,12 +18,12 @@ from fewshot.report.estimate import estimate_task
 NAME = "Accuracy without labels"
 CLAIM = """The report estimates each task's accuracy without a label of its queries, with a 95 % interval: of inductive classifiers,
 from two pictures a class on. 5-way tasks with 10 queries a class from seven folders that chose nothing (tin novel, omniglot novel,
-grocery and pacs' four domains), 60 tasks of each; the bias is the mean of estimate less accuracy (in brackets on the folder where it is
+grocery and pacs' four domains), 150 tasks of each; the bias is the mean of estimate less accuracy (in brackets on the folder where it is
 largest), coverage is of single tasks. At one shot no number is shown: the last rows say why, by what the confidence is off there although
 it is calibrated. No number is shown for transductive classifiers either, nor for those that use class names."""
 
 SHOTS = (2, 5, 10)
-TASKS = 60  # of a folder and number of shots
+TASKS = 150  # of a folder and number of shots
 FEW = ("prototype", "logistic", "auto")  # of the second encoder: the ones that are recommended
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from episodes.errors import DataError
 from fewshot.embedding.sealed import checked, is_of_an_older_version, sealed, unsealed, with_digest
 from fewshot.embedding.sqlite_file import SqliteFile
 
@@ -31,6 +32,7 @@ _SCHEMA = (
 _DAY = 86_400
 _TROUBLE = (sqlite3.Error, OSError, MemoryError)  # a rotten length in the file may ask for more memory than there is
 DEFAULT_MAX_BYTES = 2 << 30
+_ELSEWHERE = "$FEWSHOT_CACHE names another folder for it"
 
 
 def default_cache_path() -> Path:
@@ -86,8 +88,9 @@ class EmbeddingCache:
     def _give_up(self, error: Exception) -> None:
         if not self._broken:
             self._broken = True
+            cure = "'fewshot cache clear' makes a new one; " if self.path.is_file() else ""
             warnings.warn(
-                f"the embedding cache {self.path} cannot be used ({error}); going on without it. 'fewshot cache clear' makes a new one",
+                f"the embedding cache {self.path} cannot be used ({error}); going on without it. {cure}{_ELSEWHERE}",
                 stacklevel=4,
             )
 
@@ -242,8 +245,14 @@ class EmbeddingCache:
         self._file.close()
 
     def clear(self) -> None:
-        """Delete the cache's files, broken or not."""
+        """Delete the cache's files, broken or not.
+
+        Raises:
+            DataError: a folder is in the place of one of them; what it holds is not ours to delete.
+        """
         self.close()
         for part in self._file.parts():
+            if part.is_dir():
+                raise DataError(f"{part} is a folder, in the place of the cache's file: move it away. {_ELSEWHERE}")
             part.unlink()
         self._broken = False

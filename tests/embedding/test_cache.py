@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from episodes.errors import DataError
 from fewshot.embedding.cache import EmbeddingCache
 
 Values = dict[bytes, npt.NDArray[np.float32]]
@@ -149,8 +150,13 @@ def test_another_file_in_its_place(file: Path, content: str) -> None:
 
 def test_a_folder_in_which_its_files_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "cache.sqlite").mkdir()
+    (tmp_path / "cache.sqlite/mine.txt").write_text("mine")
     found, told = served(tmp_path / "cache.sqlite", values())
     assert found == 0 and len(told) == 1 and "cannot be used" in told[0]
+    assert "cache clear" not in told[0] and "FEWSHOT_CACHE" in told[0]  # what it says is what helps
+    with pytest.raises(DataError, match=r"cache\.sqlite is a folder.*move it away"):
+        EmbeddingCache(tmp_path / "cache.sqlite").clear()
+    assert (tmp_path / "cache.sqlite/mine.txt").read_text() == "mine"
 
 
 def fill_a_small_disk(path: str) -> None:
