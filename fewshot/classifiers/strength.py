@@ -40,7 +40,7 @@ def likely_penalty(span: Span) -> Tensor:
     gram, root = span.centred_gram(), span.weights.sqrt()
     variance = (span.weights * gram.diagonal(dim1=1, dim2=2).unsqueeze(1)).sum(-1, keepdim=True)
     usual = USUAL * torch.where(variance > _ALIKE, variance, torch.ones_like(variance))
-    spare = _spare(span)
+    spare = spare_pictures(span.hot, span.gram() > 1 - _COPY)
     count = spare.sum(-1)
     steps = torch.tensor(STEPS, dtype=gram.dtype, device=gram.device)
     system = root.transpose(1, 2) * gram * root
@@ -50,10 +50,15 @@ def likely_penalty(span: Span) -> Tensor:
     return FIRMER * usual * step.exp()
 
 
-def _spare(span: Span) -> Tensor:
-    """(T, S) 1 for pictures whose class has others that are no copies of them; 0 for the rest, and where padded."""
-    others = span.hot.transpose(1, 2).bmm(span.hot)  # (T, S, S) 1 for pictures of one class
-    copies = (others * (span.gram() > 1 - _COPY)).sum(-1)
+def spare_pictures(hot: Tensor, alike: Tensor) -> Tensor:
+    """(T, S) 1 for pictures whose class has others that are no copies of them; 0 for the rest, and where padded.
+
+    Args:
+        hot: (T, N, S) one-hot labels, zero where padded.
+        alike: (T, S, S) whether one picture is as the other, but for rounding.
+    """
+    others = hot.transpose(1, 2).bmm(hot)  # (T, S, S) 1 for pictures of one class
+    copies = (others * alike).sum(-1)
     return ((others.sum(-1) > 1) & (copies < 1.5)).to(others.dtype)
 
 

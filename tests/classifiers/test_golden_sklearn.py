@@ -66,7 +66,7 @@ def test_gda_is_linear_discriminant_analysis(tasks: Callable, shrinkage: float) 
     for i in range(12):
         x, y, q = _arrays(t, i)
         statistics = class_statistics(t.support[i].double(), t.support_labels[i])
-        ours = GaussianDiscriminant(statistics, shrinkage=shrinkage, scale=1.0)(
+        ours = GaussianDiscriminant(statistics, shrinkage=shrinkage, scale=1.0, own_share=0)(
             TaskBatch(t.support[i : i + 1], t.support_labels[i : i + 1], t.query[i : i + 1], t.query_mask[i : i + 1], 4)
         )[0]
         reference = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage, priors=np.full(4, 0.25)).fit(x, y)

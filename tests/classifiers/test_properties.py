@@ -221,10 +221,10 @@ def test_duplicated_pictures(classifier, tasks: Callable) -> None:
     torch.testing.assert_close(answer[:, 25:29].exp(), answer[:, :4].exp(), atol=TOLERANCE, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["prototype", "simpleshot", "tip", "gda", "nearest", "lp++", "text-blend"])
+@pytest.mark.parametrize("name", ["prototype", "simpleshot", "tip", "nearest", "lp++", "text-blend"])
 def test_every_support_picture_twice_is_as_if_once(name: str, tasks: Callable, statistics) -> None:
     """Of those that average over a class's pictures; a logistic regression takes twice the data for twice the
-    evidence, and ridge chooses its penalty by leaving pictures out, which copies do not allow (test_strength.py).
+    evidence, and what ridge and gda choose by leaving pictures out, copies do not allow (test_strength.py, test_own_scatter.py).
     """
     t = tasks(3, 5, 3, 5)
     classifier = build_classifier(name, statistics=statistics)

@@ -70,7 +70,7 @@ def test_gda_gives_back_what_few_pictures_cost() -> None:
     generator = torch.Generator().manual_seed(1)
     pictures = torch.randn(400, 16, generator=generator, dtype=torch.float64)
     statistics = class_statistics(pictures, torch.arange(400) % 4)
-    ours = GaussianDiscriminant(statistics, shots_correction=0.5)
+    ours = GaussianDiscriminant(statistics, shots_correction=0.5, own_share=0)
     precision = ours.precision.numpy()
     excess = np.trace(precision @ statistics.covariance.double().numpy())
     for task in range(3):
@@ -87,7 +87,7 @@ def test_gda_gives_back_what_few_pictures_cost() -> None:
         )
         expected = torch.from_numpy(0.1 * scores).log_softmax(-1).float()
         torch.testing.assert_close(ours(tasks)[task], expected, atol=1e-5, rtol=1e-5)
-    plain = GaussianDiscriminant(statistics, shots_correction=0)
+    plain = GaussianDiscriminant(statistics, shots_correction=0, own_share=0)
     right, before = ((each(tasks).argmax(-1) == truth).float() for each in (ours, plain))
     of_one = truth == 0
     assert right[of_one].mean() > before[of_one].mean() + 0.02 and right.mean() > before.mean()
