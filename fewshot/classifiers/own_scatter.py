@@ -59,9 +59,7 @@ def own_scatter(tasks: TaskBatch, origin: Tensor, precision: Tensor, share: floa
     pictures = (tasks.support - origin).mul_(tasks.known.unsqueeze(-1))
     weighed = pictures @ precision
     gram = weighed.bmm(pictures.transpose(1, 2))
-    residual = _less_class_means(
-        gram, mean, hot
-    )  # (T, S, S) picture times what another differs from its class's mean by
+    residual = _less_class_means(gram, mean, hot)
     within = _less_class_means(residual.transpose(1, 2), mean, hot)
     weight = _weight(within, tasks.shots, share)
 
@@ -82,7 +80,10 @@ def own_scatter(tasks: TaskBatch, origin: Tensor, precision: Tensor, share: floa
 
 
 def left_out(gram: Tensor, residual: Tensor, hot: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-densities (T, N, S) of each picture under each class, up to a constant, when it is itself left out.
+    """What a discriminant would say of each picture, had it been left out.
+
+    Without itself, a picture of k differs from its class's mean by k / (k - 1) times as much, and the scatter loses that factor times the
+    outer product r r' of its residual. The rest is the formula of Sherman and Morrison.
 
     Args:
         gram: (T, S, S) inner products of the pictures under the precision.
@@ -90,18 +91,16 @@ def left_out(gram: Tensor, residual: Tensor, hot: Tensor, weight: Tensor) -> tup
         hot: (T, N, S) one-hot labels, zero where padded.
         weight: (T, 1, 1) of the scatter in the covariance.
 
-    Also (T, S) how far the picture lies from its class's true centre, squared, unbiased. Of a class's only picture both mean nothing.
-
-    Without itself, a picture of k differs from its class's mean by k / (k - 1) times as much, and the scatter loses that factor times the
-    outer product r r' of its residual. The rest is the formula of Sherman and Morrison.
+    Returns:
+        (T, N, S) log-densities under each class, up to a constant; and (T, S) an unbiased square of the picture's distance from its class's
+        true centre. Of a class's only picture both mean nothing.
     """
     shots = hot.sum(-1, keepdim=True)  # (T, N, 1)
     mean = hot / shots
     to_means = mean.bmm(gram)
     distances = gram.diagonal(dim1=1, dim2=2).unsqueeze(1) - 2 * to_means + (to_means * mean).sum(-1, keepdim=True)
-    along = residual.diagonal(dim1=1, dim2=2).unsqueeze(1) - mean.bmm(
-        residual
-    )  # residual times the way from each class's mean
+    # Of its residual r with its way from each class's mean.
+    along = residual.diagonal(dim1=1, dim2=2).unsqueeze(1) - mean.bmm(residual)
     own = (hot * along).sum(1, keepdim=True)  # (T, 1, S) r' P r
     factor = (hot * (shots / (shots - 1).clamp_min(1))).sum(1, keepdim=True)
     taken = weight * factor
