@@ -28,9 +28,9 @@ classes are taken for one of a task's. In each of ways 2, 5, 10, 20 and shots 1,
 the share of foreign pictures that is accepted, and how far the told share of refused own pictures is from the true one; the rows give
 the cells' extremes. *Own domain*: one half of the classes of omniglot base, or of tin val and tin novel together, calibrates, the
 other half is measured, and the other way round, for four random halvings (omniglot: two), whose answers are taken together; that classes
-of one half are harder than those of the other is chance, and where each half is taken alone it adds to the error. What `gda` and `ridge`
-accept too much is at 10 ways and one shot, where the smooth surface over ways and shots lies too low. The others are what ships with an
-encoder, measured on sets that chose nothing; where a set has fewer classes than ways and three foreign ones, as many ways as it can."""
+of one half are harder than those of the other is chance, and where each half is taken alone it adds to the error. The others are what
+ships with an encoder, measured on sets that chose nothing; where a set has fewer classes than ways and three foreign ones, as many ways as
+it can."""
 
 WAYS, SHOTS, RATE = (2, 5, 10, 20), (1, 2, 5, 10), 0.05
 QUERIES, FEWEST_FOREIGN = 1200, 3  # own queries of a cell, about; foreign classes
