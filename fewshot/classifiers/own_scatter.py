@@ -23,7 +23,9 @@ from fewshot.classifiers.tasks import TaskBatch
 PRIOR = 0.25
 """Probability that the second discriminant is the better one, before anything is left out."""
 SHARPNESS = (0.01, 0.03, 0.1, 0.3, 1.0)
-"""Densities of few pictures are surer than they should be: each discriminant has its scores times the one of these that suits it best."""
+"""Densities of few pictures are surer than they should be: each discriminant has its scores times a number that suits it best. It is sought
+from the best of these on, between the first and the last."""
+_STEPS = 4  # of Newton's method from there, each to at most twice and at least half the number
 MOST = 2000
 """Support pictures of a task; beyond, S x S matrices are large, and the scatter is left alone."""
 _COPY = 1e-5  # squared distance of a picture from its copy, as a share of theirs from the training mean
@@ -111,10 +113,27 @@ def left_out(gram: Tensor, residual: Tensor, hot: Tensor, weight: Tensor) -> tup
 
 
 def log_likelihood(scores: Tensor, hot: Tensor, asked: Tensor) -> Tensor:
-    """(T,) log-probability of the right classes of pictures ``asked`` (T, S) under scores (T, N, S), at the sharpness that suits best."""
+    """(T,) log-probability of the right classes of pictures ``asked`` (T, S) under scores (T, N, S), at the sharpness that suits best.
+
+    A table of sharpnesses would not do: of two discriminants, the one whose best number is in the table would seem better than it is, and
+    the more so the more pictures there are. The log-probability is concave in the sharpness.
+    """
     margins = scores - (scores * hot).sum(1, keepdim=True)
-    found = [-(asked * (sharpness * margins).logsumexp(1)).sum(-1) for sharpness in SHARPNESS]
-    return torch.stack(found).amax(0)
+    sharpness = _best_sharpness(margins.detach(), asked)
+    return -(asked * (sharpness * margins).logsumexp(1)).sum(-1)
+
+
+def _best_sharpness(margins: Tensor, asked: Tensor) -> Tensor:
+    """(T, 1, 1) that makes the right classes likeliest, for scores (T, N, S) less those of the right classes."""
+    tried = torch.stack([(asked * (each * margins).logsumexp(1)).sum(-1) for each in SHARPNESS])
+    best = margins.new_tensor(SHARPNESS)[tried.argmin(0)].view(-1, 1, 1)
+    for _ in range(_STEPS):
+        chances = (best * margins).softmax(1)
+        expected = (chances * margins).sum(1)
+        spread = (asked * ((chances * margins.square()).sum(1) - expected.square())).sum(-1)
+        step = -(asked * expected).sum(-1) / spread.clamp_min(_LEFT)
+        best = (best + step.view(-1, 1, 1)).clamp(best / 2, best * 2).clamp(SHARPNESS[0], SHARPNESS[-1])
+    return best
 
 
 def _less_class_means(products: Tensor, mean: Tensor, hot: Tensor) -> Tensor:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
 
 from fewshot.classifiers.base import Statistics, class_statistics
 from fewshot.classifiers.gda import GaussianDiscriminant
-from fewshot.classifiers.own_scatter import MOST, PRIOR, SHARPNESS, can_learn, own_scatter
+from fewshot.classifiers.own_scatter import MOST, PRIOR, SHARPNESS, can_learn, log_likelihood, own_scatter
 from fewshot.classifiers.tasks import TaskBatch
 from tests.classifiers.test_unequal_shots import simulated
 
@@ -50,6 +53,17 @@ def scores(x: Array, y: Array, query: Array, precision: Array) -> Array:
     return np.array([[-0.5 * (q - m) @ precision @ (q - m) for m in means] for q in query])
 
 
+def likeliest(margins: Array) -> float:
+    """Log-probability of the right classes of pictures, whose scores (S, N) are less those of the right classes, at the best sharpness."""
+
+    def missed(logarithm: float) -> float:
+        return float(logsumexp(np.exp(logarithm) * margins, axis=1).sum())
+
+    bounds = (math.log(SHARPNESS[0]), math.log(SHARPNESS[-1]))
+    found = minimize_scalar(missed, bounds=bounds, method="bounded", options={"xatol": 1e-9})
+    return -min(found.fun, *map(missed, bounds))
+
+
 def by_hand(x: Array, y: Array, share: float, covariance: Array, spare: list[int]) -> tuple[float, float, float]:
     """Trust, half the mean squared distance from a class's true centre, and the weight of the scatter; each picture left out anew."""
     weight = share / (1 - share) / (len(y) - len(set(y)))
@@ -63,21 +77,11 @@ def by_hand(x: Array, y: Array, share: float, covariance: Array, spare: list[int
         left = int((y[kept] == y[i]).sum())
         # A new picture less the mean of k - 1: the variance of one picture, and a (k - 1)th of it.
         spread.append(-2 * densities[-1][y[i]] * left / (left + 1))
-    evidence = []
-    for densities in said.values():
-        rows = np.stack(densities)
-        evidence.append(
-            max(
-                float(
-                    sum(
-                        s * row[y[i]] - np.log(np.exp(s * (row - row.max())).sum()) - s * row.max()
-                        for i, row in zip(spare, rows, strict=True)
-                    )
-                )
-                for s in SHARPNESS
-            )
-        )
-    odds = PRIOR / (1 - PRIOR) * np.exp(evidence[1] - evidence[0])
+    before, after = (
+        likeliest(np.stack([row - row[y[i]] for i, row in zip(spare, densities, strict=True)]))
+        for densities in said.values()
+    )
+    odds = PRIOR / (1 - PRIOR) * np.exp(after - before)
     return odds / (1 + odds), float(np.mean(spread)) / 2, weight
 
 
@@ -90,6 +94,18 @@ def padded(tasks: TaskBatch) -> TaskBatch:
         support=torch.cat([tasks.support[:, :3], junk, tasks.support[:, 3:]], 1),
         support_labels=torch.cat([tasks.support_labels[:, :3], none, tasks.support_labels[:, 3:]], 1),
     )
+
+
+def test_the_evidence_knows_no_steps_of_sharpness() -> None:
+    """Twice the scores are as likely at half the sharpness: what sharpnesses are tried first must not favour one discriminant."""
+    generator = torch.Generator().manual_seed(0)
+    hot = torch.nn.functional.one_hot(torch.randint(20, (8, 100), generator=generator), 20).mT.double()
+    scores = 8 * (torch.randn(8, 20, 100, generator=generator, dtype=torch.float64) + 1.2 * hot)
+    said = [log_likelihood(factor * scores, hot, torch.ones(8, 100)) for factor in (0.6, 1.0, 1.7, 2.5)]
+    margins = (scores - (scores * hot).sum(1, keepdim=True)).mT.numpy()
+    expected = torch.tensor([likeliest(each) for each in margins])
+    for each in said:
+        torch.testing.assert_close(each, expected.double(), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.6])
