@@ -60,10 +60,10 @@ def test_the_embedding_is_the_mean_of_the_views(count: int, photograph: Path) ->
         expected = F.normalize(
             torch.stack([encoder(normalise(each, encoder)[None])[0] for each in pixels]).mean(0), dim=0
         )
-    found = embed_images(encoder, [photograph], precision="32", views=count)
+    found = embed_images(encoder, [photograph], precision="32", batch_size=4, views=count)
     assert torch.allclose(found.features[0], expected, atol=1e-5) and found.computed == count
     encoder.embed_views = count
-    assert torch.equal(embed_images(encoder, [photograph], precision="32").features, found.features)
+    assert torch.equal(embed_images(encoder, [photograph], precision="32", batch_size=4).features, found.features)
     with pytest.raises(ValueError, match="from 1 to 4"):
         embed_images(encoder, [photograph], views=5)
 
