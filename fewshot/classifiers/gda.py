@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fewshot.classifiers import maths
 from fewshot.classifiers.base import Statistics
-from fewshot.classifiers.own_scatter import can_learn, own_scatter
+from fewshot.classifiers.own_scatter import own_scatter
 from fewshot.classifiers.tasks import TaskBatch
 from fewshot.registry import CLASSIFIERS
 
@@ -36,7 +36,7 @@ def shrunk_precision(covariance: Tensor, shrinkage: float) -> Tensor:
     return torch.cholesky_inverse(torch.linalg.cholesky((1 - floor) * c + floor * variance * identity))
 
 
-@CLASSIFIERS.register("gda", "Gaussian classes with the training classes' covariance", position=4)
+@CLASSIFIERS.register("gda", "Gaussian classes, the training classes' covariance and the task's own", position=4)
 @dataclass(frozen=True, eq=False)
 class GaussianDiscriminant:
     """Score = ``scale`` x log-density of the query under N(class mean, shared covariance), up to a constant.
@@ -52,8 +52,8 @@ class GaussianDiscriminant:
     a class of few shots loses to one of many. The share is that which gains most on the worse of tin val and omniglot base.
 
     ``own_share`` is that of the task's own scatter in a second covariance, in [0, 1). How much the scores of either count is told by
-    the support pictures (``fewshot.classifiers.own_scatter``); at one shot nothing can be left out, and the first alone counts. 0 is that
-    always.
+    the support pictures (``fewshot.classifiers.own_scatter``); at one shot nothing can be left out, and the first alone counts. 0 leaves
+    the scatter out.
     """
 
     statistics: Statistics
@@ -84,7 +84,7 @@ class GaussianDiscriminant:
         query, means = tasks.query, tasks.class_means
         origin, precision = self.statistics.mean.to(query), self.precision.to(query)
         # Relative to the training mean: the part all classes share would drown the differences in float32.
-        own = own_scatter(tasks, origin, precision, self.own_share) if self.own_share and can_learn(tasks) else None
+        own = own_scatter(tasks, origin, precision, self.own_share) if self.own_share else None
         weights = (means - origin) @ precision if own is None else own.weights
         bias = -0.5 * ((means + origin) * weights).sum(-1)
         if tasks.unequal_shots:

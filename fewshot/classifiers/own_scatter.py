@@ -22,10 +22,13 @@ from fewshot.classifiers.tasks import TaskBatch
 # Chosen on tin val and omniglot base with tiny, lite0 and lite2, at 2, 5 and 10 shots.
 PRIOR = 0.25
 """Probability that the second discriminant is the better one, before anything is left out."""
-SHARPNESS = (0.01, 0.03, 0.1, 0.3, 1.0)
-"""Densities of few pictures are surer than they should be: each discriminant has its scores times a number that suits it best. It is sought
-from the best of these on, between the first and the last."""
-_STEPS = 4  # of Newton's method from there, each to at most twice and at least half the number
+SHARPNESS = (3e-4, 3e-3, 0.03, 0.3, 3.0)
+"""Densities of few pictures are surer than they should be: the evidence takes each discriminant's scores times a number that suits it best.
+It is sought from the best of these on, between the first and the last. What is mixed has the first discriminant's sharpness."""
+_STEPS = 6  # of Newton's method from there, each to at most twice and at least half the number
+_FLATTEST = 1e-6  # curvature of the log-probability by which a step is divided
+SHARPER = 4.0
+"""Times as sharp, or as flat, the second is made at most, to be as sure as the first: few pictures tell that badly."""
 MOST = 2000
 """Support pictures of a task; beyond, S x S matrices are large, and the scatter is left alone."""
 _COPY = 1e-5  # squared distance of a picture from its copy, as a share of theirs from the training mean
@@ -42,12 +45,12 @@ class OwnScatter:
     excess: Tensor  # (T, 1) half the mean squared distance of a picture from its class's true centre
 
 
-def can_learn(tasks: TaskBatch) -> bool:
-    """Whether some class has several pictures, and no task too many of them."""
-    return bool((tasks.shots > 1).any()) and tasks.support.shape[1] <= MOST
+def learners(tasks: TaskBatch) -> Tensor:
+    """(T,) bool: tasks with several pictures of some class, and not too many pictures in all."""
+    return (tasks.shots > 1).any(1) & (tasks.known.sum(1) <= MOST)
 
 
-def own_scatter(tasks: TaskBatch, origin: Tensor, precision: Tensor, share: float) -> OwnScatter:
+def own_scatter(tasks: TaskBatch, origin: Tensor, precision: Tensor, share: float) -> OwnScatter | None:
     """Mix a covariance with the scatter of each task's classes, as far as its left-out pictures are named better for it.
 
     Args:
@@ -55,7 +58,28 @@ def own_scatter(tasks: TaskBatch, origin: Tensor, precision: Tensor, share: floa
         origin: (D,) that ``weights`` are relative to; near the pictures, so that a part that all share does not drown the differences.
         precision: (D, D) inverse of the covariance.
         share: of the task's own covariance in the mixture, in [0, 1).
+
+    Returns:
+        None where no task can learn from its scatter.
     """
+    learns = learners(tasks)
+    if bool(learns.all()):
+        return _learned(tasks, origin, precision, share)
+    if not bool(learns.any()):
+        return None
+    kept = tasks.known[learns].any(0)
+    support, labels = tasks.support[learns][:, kept], tasks.support_labels[learns][:, kept]
+    query, mask = tasks.query[learns][:, :0], tasks.query_mask[learns][:, :0]
+    found = _learned(TaskBatch(support, labels, query, mask, tasks.n_way), origin, precision, share)
+    weights = (tasks.class_means - origin) @ precision
+    none = weights.new_zeros(len(learns), 1)
+    return OwnScatter(*(
+        every.index_put((learns,), each)
+        for every, each in ((none, found.trust), (weights, found.weights), (none, found.excess))
+    ))  # fmt: skip
+
+
+def _learned(tasks: TaskBatch, origin: Tensor, precision: Tensor, share: float) -> OwnScatter:
     hot = tasks.membership.transpose(1, 2).contiguous()  # (T, N, S): ways first, as in `Span`
     mean = hot / tasks.shots.unsqueeze(-1)
     pictures = (tasks.support - origin).mul_(tasks.known.unsqueeze(-1))
@@ -74,11 +98,13 @@ def own_scatter(tasks: TaskBatch, origin: Tensor, precision: Tensor, share: floa
     spare = _spare(gram, hot)
     before, _ = left_out(gram, residual, hot, torch.zeros_like(weight))
     after, spread = left_out(mixed, solved, hot, weight)
-    odds = log_likelihood(after, hot, spare) - log_likelihood(before, hot, spare) + math.log(PRIOR / (1 - PRIOR))
+    (unlike, flat), (like, sharp) = (log_likelihood(each, hot, spare) for each in (before, after))
     count = spare.sum(-1)
-    trust = (odds.sigmoid() * (count > 0)).unsqueeze(-1)
-    excess = (spare * spread).sum(-1) / count.clamp_min(1) / 2
-    return OwnScatter(trust, (mean - trust.unsqueeze(-1) * change).bmm(weighed), excess.unsqueeze(-1))
+    trust = ((like - unlike + math.log(PRIOR / (1 - PRIOR))).sigmoid() * (count > 0)).view(-1, 1, 1)
+    factor = (sharp / flat).clamp(1 / SHARPER, SHARPER)
+    weights = ((1 - trust) * mean + trust * factor * (mean - change)).bmm(weighed)
+    excess = factor.squeeze(-1) * ((spare * spread).sum(-1) / count.clamp_min(1) / 2).unsqueeze(-1)
+    return OwnScatter(trust.squeeze(-1), weights, excess)
 
 
 def left_out(gram: Tensor, residual: Tensor, hot: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,15 +138,15 @@ def left_out(gram: Tensor, residual: Tensor, hot: Tensor, weight: Tensor) -> tup
     return densities, (factor * own / rest).squeeze(1)
 
 
-def log_likelihood(scores: Tensor, hot: Tensor, asked: Tensor) -> Tensor:
-    """(T,) log-probability of the right classes of pictures ``asked`` (T, S) under scores (T, N, S), at the sharpness that suits best.
+def log_likelihood(scores: Tensor, hot: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probability (T,) of the right classes of pictures ``asked`` (T, S) under scores (T, N, S), at the best sharpness (T, 1, 1).
 
     A table of sharpnesses would not do: of two discriminants, the one whose best number is in the table would seem better than it is, and
     the more so the more pictures there are. The log-probability is concave in the sharpness.
     """
     margins = scores - (scores * hot).sum(1, keepdim=True)
     sharpness = _best_sharpness(margins.detach(), asked)
-    return -(asked * (sharpness * margins).logsumexp(1)).sum(-1)
+    return -(asked * (sharpness * margins).logsumexp(1)).sum(-1), sharpness
 
 
 def _best_sharpness(margins: Tensor, asked: Tensor) -> Tensor:
@@ -131,7 +157,7 @@ def _best_sharpness(margins: Tensor, asked: Tensor) -> Tensor:
         chances = (best * margins).softmax(1)
         expected = (chances * margins).sum(1)
         spread = (asked * ((chances * margins.square()).sum(1) - expected.square())).sum(-1)
-        step = -(asked * expected).sum(-1) / spread.clamp_min(_LEFT)
+        step = -(asked * expected).sum(-1) / spread.clamp_min(_FLATTEST)
         best = (best + step.view(-1, 1, 1)).clamp(best / 2, best * 2).clamp(SHARPNESS[0], SHARPNESS[-1])
     return best
 

@@ -88,7 +88,7 @@ class EmbeddingCache:
     def _give_up(self, error: Exception) -> None:
         if not self._broken:
             self._broken = True
-            cure = "'fewshot cache clear' makes a new one; " if self.path.is_file() else ""
+            cure = "'fewshot cache clear' makes a new one; " if os.path.isfile(self.path) else ""
             warnings.warn(
                 f"the embedding cache {self.path} cannot be used ({error}); going on without it. {cure}{_ELSEWHERE}",
                 stacklevel=4,
@@ -251,8 +251,9 @@ class EmbeddingCache:
             DataError: a folder is in the place of one of them; what it holds is not ours to delete.
         """
         self.close()
-        for part in self._file.parts():
-            if part.is_dir():
-                raise DataError(f"{part} is a folder, in the place of the cache's file: move it away. {_ELSEWHERE}")
+        parts = list(self._file.parts())
+        for folder in (part for part in parts if part.is_dir()):
+            raise DataError(f"{folder} is a folder, in the place of the cache's file: move it away. {_ELSEWHERE}")
+        for part in parts:
             part.unlink()
         self._broken = False

@@ -14,7 +14,7 @@ from scipy.special import logsumexp
 
 from fewshot.classifiers.base import Statistics, class_statistics
 from fewshot.classifiers.gda import GaussianDiscriminant
-from fewshot.classifiers.own_scatter import MOST, PRIOR, SHARPNESS, can_learn, log_likelihood, own_scatter
+from fewshot.classifiers.own_scatter import MOST, PRIOR, SHARPER, SHARPNESS, learners, log_likelihood, own_scatter
 from fewshot.classifiers.tasks import TaskBatch
 from tests.classifiers.test_unequal_shots import simulated
 
@@ -53,19 +53,23 @@ def scores(x: Array, y: Array, query: Array, precision: Array) -> Array:
     return np.array([[-0.5 * (q - m) @ precision @ (q - m) for m in means] for q in query])
 
 
-def likeliest(margins: Array) -> float:
-    """Log-probability of the right classes of pictures, whose scores (S, N) are less those of the right classes, at the best sharpness."""
+def likeliest(margins: Array) -> tuple[float, float]:
+    """Log-probability of the right classes of pictures at the best sharpness, and that; of scores (S, N) less the right classes' own."""
 
     def missed(logarithm: float) -> float:
         return float(logsumexp(np.exp(logarithm) * margins, axis=1).sum())
 
     bounds = (math.log(SHARPNESS[0]), math.log(SHARPNESS[-1]))
     found = minimize_scalar(missed, bounds=bounds, method="bounded", options={"xatol": 1e-9})
-    return -min(found.fun, *map(missed, bounds))
+    missed_least, best = min((found.fun, found.x), *((missed(end), end) for end in bounds))
+    return -missed_least, math.exp(best)
 
 
-def by_hand(x: Array, y: Array, share: float, covariance: Array, spare: list[int]) -> tuple[float, float, float]:
-    """Trust, half the mean squared distance from a class's true centre, and the weight of the scatter; each picture left out anew."""
+def by_hand(x: Array, y: Array, share: float, covariance: Array, spare: list[int]) -> tuple[float, float, float, float]:
+    """Trust, how much sharper the second is to be, half the mean squared distance from a class's centre, and the weight of the scatter.
+
+    Each picture is left out anew.
+    """
     weight = share / (1 - share) / (len(y) - len(set(y)))
     said: dict[float, list[Array]] = {0.0: [], weight: []}
     spread = []
@@ -77,12 +81,13 @@ def by_hand(x: Array, y: Array, share: float, covariance: Array, spare: list[int
         left = int((y[kept] == y[i]).sum())
         # A new picture less the mean of k - 1: the variance of one picture, and a (k - 1)th of it.
         spread.append(-2 * densities[-1][y[i]] * left / (left + 1))
-    before, after = (
+    (before, flat), (after, sharp) = (
         likeliest(np.stack([row - row[y[i]] for i, row in zip(spare, densities, strict=True)]))
         for densities in said.values()
     )
     odds = PRIOR / (1 - PRIOR) * np.exp(after - before)
-    return odds / (1 + odds), float(np.mean(spread)) / 2, weight
+    factor = min(max(sharp / flat, 1 / SHARPER), SHARPER)
+    return odds / (1 + odds), factor, float(np.mean(spread)) / 2, weight
 
 
 def padded(tasks: TaskBatch) -> TaskBatch:
@@ -101,9 +106,9 @@ def test_the_evidence_knows_no_steps_of_sharpness() -> None:
     generator = torch.Generator().manual_seed(0)
     hot = torch.nn.functional.one_hot(torch.randint(20, (8, 100), generator=generator), 20).mT.double()
     scores = 8 * (torch.randn(8, 20, 100, generator=generator, dtype=torch.float64) + 1.2 * hot)
-    said = [log_likelihood(factor * scores, hot, torch.ones(8, 100)) for factor in (0.6, 1.0, 1.7, 2.5)]
+    said = [log_likelihood(factor * scores, hot, torch.ones(8, 100))[0] for factor in (0.1, 0.6, 1.0, 2.5, 30)]
     margins = (scores - (scores * hot).sum(1, keepdim=True)).mT.numpy()
-    expected = torch.tensor([likeliest(each) for each in margins])
+    expected = torch.tensor([likeliest(each)[0] for each in margins])
     for each in said:
         torch.testing.assert_close(each, expected.double(), atol=1e-6, rtol=0)
 
@@ -121,15 +126,15 @@ def test_it_is_what_leaving_each_picture_out_says(share: float, padding: bool, u
     trusts = []
     for task in range(5):
         x, y, query = tasks.support[task].numpy(), tasks.support_labels[task].numpy(), tasks.query[task].numpy()
-        trust, excess, weight = by_hand(x, y, share, covariance, list(range(1, len(y))))
+        trust, factor, excess, weight = by_hand(x, y, share, covariance, list(range(1, len(y))))
         assert float(found.trust[task]) == pytest.approx(trust, rel=1e-6)
-        assert float(found.excess[task]) == pytest.approx(excess, rel=1e-6)
-        back = ((1 - trust) * usual_excess + trust * excess) / np.array(SHOTS)
+        assert float(found.excess[task]) == pytest.approx(factor * excess, rel=1e-5)
         before, after = (
-            scores(x, y, query, mixed_precision(x, y, each, covariance)) + 0.5 * back for each in (0.0, weight)
+            scores(x, y, query, mixed_precision(x, y, each, covariance)) + 0.5 * back / np.array(SHOTS)
+            for each, back in ((0.0, usual_excess), (weight, excess))
         )
         # What all classes share differs between densities and the linear scores that are mixed; log-probabilities do not know it.
-        expected = torch.from_numpy(0.1 * ((1 - trust) * before + trust * after)).log_softmax(-1).float()
+        expected = torch.from_numpy(0.1 * ((1 - trust) * before + trust * factor * after)).log_softmax(-1).float()
         torch.testing.assert_close(answers[task], expected, atol=2e-5, rtol=1e-5)
         trusts.append(trust)
     assert max(trusts) > 2 * min(trusts)
@@ -143,9 +148,9 @@ def test_a_picture_that_is_there_twice_is_not_left_out(usual: Statistics) -> Non
     found = own_scatter(dataclasses.replace(tasks, support=support), usual.mean.double(), gda.precision, 0.2)
     for task in range(3):
         x, y = support[task].numpy(), tasks.support_labels[task].numpy()
-        trust, excess, _ = by_hand(x, y, 0.2, np.linalg.inv(gda.precision.numpy()), [0, 1, 2, 5, 6, 7, 8])
+        trust, factor, excess, _ = by_hand(x, y, 0.2, np.linalg.inv(gda.precision.numpy()), [0, 1, 2, 5, 6, 7, 8])
         assert float(found.trust[task]) == pytest.approx(trust, rel=1e-6)
-        assert float(found.excess[task]) == pytest.approx(excess, rel=1e-6)
+        assert float(found.excess[task]) == pytest.approx(factor * excess, rel=1e-5)
 
 
 def test_without_left_out_pictures_the_training_s_covariance_remains(usual: Statistics) -> None:
@@ -166,11 +171,11 @@ def test_without_left_out_pictures_the_training_s_covariance_remains(usual: Stat
 def test_it_helps_where_pictures_differ_in_ways_of_their_own(usual: Statistics) -> None:
     """And is hardly listened to where they differ as the training's do."""
     gda, plain = GaussianDiscriminant(usual), GaussianDiscriminant(usual, own_share=0)
-    tasks, truth = far((5, 5, 5, 5, 5), n_tasks=100)
+    tasks, truth = far((7, 7, 7, 7, 7), n_tasks=100)
     right, before = ((each(tasks).argmax(-1) == truth).double().mean(1) for each in (gda, plain))
     gain = right - before
     assert float(gain.mean()) > max(0.1, float(1.96 * gain.std() / 10))
-    near, _ = far((5, 5, 5, 5, 5), n_tasks=100, scatter=0.0)
+    near, _ = far((7, 7, 7, 7, 7), n_tasks=100, scatter=0.0)
     trust = [float(own_scatter(each, usual.mean.double(), gda.precision, 0.2).trust.mean()) for each in (tasks, near)]
     assert trust[0] > 0.8 and trust[1] < 0.4
 
@@ -194,13 +199,27 @@ def test_features_of_any_size(size: float, usual: Statistics) -> None:
 
 
 def test_many_pictures_are_left_to_the_training_s_covariance(usual: Statistics) -> None:
-    labels = (torch.arange(MOST + 1) % 3).unsqueeze(0)
-    support = torch.randn(1, MOST + 1, WIDTH, generator=torch.Generator().manual_seed(0))
-    tasks = TaskBatch(support, labels, support[:, :5], torch.ones(1, 5, dtype=torch.bool), 3)
-    assert not can_learn(tasks)
-    assert torch.equal(GaussianDiscriminant(usual)(tasks), GaussianDiscriminant(usual, own_share=0)(tasks))
-    fewer = dataclasses.replace(tasks, support=support[:, 1:], support_labels=labels[:, 1:])
-    assert can_learn(fewer)
+    """Each task by itself: small ones learn beside it as if it were not there, and it does as if they were not."""
+    gda, plain = GaussianDiscriminant(usual), GaussianDiscriminant(usual, own_share=0)
+    small, _ = far((4, 3, 4), n_tasks=3, scatter=1.0)
+    many = far((700, 700, MOST - 1399), n_tasks=1, scatter=1.0)[0]
+    width = many.support.shape[1]
+    beside = dataclasses.replace(
+        small,
+        support=torch.cat([torch.nn.functional.pad(small.support, (0, 0, 0, width - 11)), many.support]),
+        support_labels=torch.cat(
+            [torch.nn.functional.pad(small.support_labels, (0, width - 11), value=-1), many.support_labels]
+        ),
+        query=torch.cat([small.query, many.query]),
+        query_mask=torch.cat([small.query_mask, many.query_mask]),
+    )
+    assert learners(beside).tolist() == [True, True, True, False]
+    answers = gda(beside)
+    torch.testing.assert_close(answers[:3], gda(small), atol=1e-5, rtol=0)
+    torch.testing.assert_close(answers[3:], plain(many), atol=1e-5, rtol=0)
+    assert not torch.allclose(gda(small), plain(small), atol=1e-3)
+    fewer = dataclasses.replace(many, support=many.support[:, 1:], support_labels=many.support_labels[:, 1:])
+    assert learners(fewer).all()
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0])

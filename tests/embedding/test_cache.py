@@ -159,6 +159,26 @@ def test_a_folder_in_which_its_files_cannot_be_made(tmp_path: Path) -> None:
     assert (tmp_path / "cache.sqlite/mine.txt").read_text() == "mine"
 
 
+def look_into_a_locked_folder(path: str) -> None:
+    """As a user who may not enter it: root may enter every folder."""
+    if os.geteuid() == 0:
+        os.setuid(65534)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert EmbeddingCache(path).get(b"key") is None
+    assert len(told) == 1 and "cannot be used" in str(told[0].message), told
+
+
+def test_a_folder_that_may_not_be_entered(tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o000)
+    file = str(locked / "cache.sqlite")
+    process = multiprocessing.get_context("spawn").Process(target=look_into_a_locked_folder, args=(file,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
 def fill_a_small_disk(path: str) -> None:
     """No file of this process may grow beyond 200 kB: what a full disk is to SQLite."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
