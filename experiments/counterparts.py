@@ -43,7 +43,7 @@ class Arguments:
     shots: tuple[int, ...] = (1, 5)
     """Support pictures a class."""
     episodes: int = 200
-    """Of each folder and number of shots; a part of them for the slow ones (tim, ptmap)."""
+    """Of each folder and number of shots; a part of them for the slow ones (lp++ and tim a half, ptmap a quarter)."""
     only: tuple[str, ...] = ()
     """Our classifiers to compare; all that have a counterpart by default."""
     seed: int = 0

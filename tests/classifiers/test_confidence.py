@@ -192,6 +192,15 @@ def test_shares_between_those_that_are_kept_lie_between() -> None:
 def test_it_survives_json_and_older_checkpoints_are_read() -> None:
     again = Confidence.from_json(json.loads(json.dumps(EXAMPLE.to_json())))
     assert again == EXAMPLE
+    # Thresholds of degree 3 beside a temperature of degree 2, as they are written now.
+    tens = tuple(
+        dataclasses.replace(each, coefficients=(*each.coefficients, 0.5, 0.0, 0.0, 0.0)) for each in EXAMPLE.thresholds
+    )
+    mixed = Confidence.from_json(json.loads(json.dumps(dataclasses.replace(EXAMPLE, thresholds=tens).to_json())))
+    assert mixed.thresholds == tens and mixed.log_temperature == EXAMPLE.log_temperature
+    assert float(mixed.threshold(0.1, 5, 1)) == pytest.approx(
+        float(EXAMPLE.threshold(0.1, 5, 1)) + 0.5 * math.log(5) ** 3
+    )
     quantiles = np.linspace(0.2, 1, 201).tolist()
     old = {"temperature": 2.0, "ece_before": 0.2, "ece_after": 0.1, "outsider_confidence": quantiles, "outsiders": 300}
     known = Calibration((Confidence.from_json(old),))
