@@ -40,7 +40,7 @@ _LEFT = 1e-6  # of the density, when a picture's own share in the scatter is tak
 class OwnScatter:
     """The discriminant of the mixed covariance, and how far it is to be trusted."""
 
-    trust: Tensor  # (T, 1) in [0, 1]; 0 where no picture can be left out
+    trust: Tensor  # (T, 1) in [0, 1], at most the share of classes of which a picture can be left out
     weights: Tensor  # (T, N, D) class means, from the origin, times the precision: that of the mixture as far as it is trusted
     excess: Tensor  # (T, 1) half the mean squared distance of a picture from its class's true centre
 
@@ -99,8 +99,9 @@ def _learned(tasks: TaskBatch, origin: Tensor, precision: Tensor, share: float) 
     before, _ = left_out(gram, residual, hot, torch.zeros_like(weight))
     after, spread = left_out(mixed, solved, hot, weight)
     (unlike, flat), (like, sharp) = (log_likelihood(each, hot, spare) for each in (before, after))
-    count = spare.sum(-1)
-    trust = ((like - unlike + math.log(PRIOR / (1 - PRIOR))).sigmoid() * (count > 0)).view(-1, 1, 1)
+    count, telling = spare.sum(-1), (hot * spare.unsqueeze(1)).amax(-1).mean(-1)
+    # Classes of which nothing can be left out do not show that another's scatter is theirs.
+    trust = ((like - unlike + math.log(PRIOR / (1 - PRIOR))).sigmoid() * telling).view(-1, 1, 1)
     factor = (sharp / flat).clamp(1 / SHARPER, SHARPER)
     weights = ((1 - trust) * mean + trust * factor * (mean - change)).bmm(weighed)
     excess = factor.squeeze(-1) * ((spare * spread).sum(-1) / count.clamp_min(1) / 2).unsqueeze(-1)

@@ -87,7 +87,7 @@ def by_hand(x: Array, y: Array, share: float, covariance: Array, spare: list[int
     )
     odds = PRIOR / (1 - PRIOR) * np.exp(after - before)
     factor = min(max(sharp / flat, 1 / SHARPER), SHARPER)
-    return odds / (1 + odds), factor, float(np.mean(spread)) / 2, weight
+    return odds / (1 + odds) * len(set(y[spare])) / len(set(y)), factor, float(np.mean(spread)) / 2, weight
 
 
 def padded(tasks: TaskBatch) -> TaskBatch:
