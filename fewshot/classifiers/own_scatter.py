@@ -98,7 +98,8 @@ def _learned(tasks: TaskBatch, origin: Tensor, precision: Tensor, share: float) 
     spare = _spare(gram, hot)
     before, _ = left_out(gram, residual, hot, torch.zeros_like(weight))
     after, spread = left_out(mixed, solved, hot, weight)
-    (unlike, flat), (like, sharp) = (log_likelihood(each, hot, spare) for each in (before, after))
+    said, sharpness = log_likelihood(torch.cat([before, after]), hot.repeat(2, 1, 1), spare.repeat(2, 1))
+    (unlike, like), (flat, sharp) = said.chunk(2), sharpness.chunk(2)
     count, telling = spare.sum(-1), (hot * spare.unsqueeze(1)).amax(-1).mean(-1)
     # Classes of which nothing can be left out do not show that another's scatter is theirs.
     trust = ((like - unlike + math.log(PRIOR / (1 - PRIOR))).sigmoid() * telling).view(-1, 1, 1)
@@ -152,8 +153,9 @@ def log_likelihood(scores: Tensor, hot: Tensor, asked: Tensor) -> tuple[Tensor, 
 
 def _best_sharpness(margins: Tensor, asked: Tensor) -> Tensor:
     """(T, 1, 1) that makes the right classes likeliest, for scores (T, N, S) less those of the right classes."""
-    tried = torch.stack([(asked * (each * margins).logsumexp(1)).sum(-1) for each in SHARPNESS])
-    best = margins.new_tensor(SHARPNESS)[tried.argmin(0)].view(-1, 1, 1)
+    grid = margins.new_tensor(SHARPNESS)
+    tried = (asked * (grid.view(-1, 1, 1, 1) * margins).logsumexp(2)).sum(-1)
+    best = grid[tried.argmin(0)].view(-1, 1, 1)
     for _ in range(_STEPS):
         chances = (best * margins).softmax(1)
         expected = (chances * margins).sum(1)
