@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from episodes.errors import DataError
 from fewshot.embedding.sealed import checked, is_of_an_older_version, sealed, unsealed, with_digest
 from fewshot.embedding.sqlite_file import SqliteFile
 
@@ -245,15 +244,6 @@ class EmbeddingCache:
         self._file.close()
 
     def clear(self) -> None:
-        """Delete the cache's files, broken or not.
-
-        Raises:
-            DataError: a folder is in the place of one of them; what it holds is not ours to delete.
-        """
-        self.close()
-        parts = list(self._file.parts())
-        for folder in (part for part in parts if part.is_dir()):
-            raise DataError(f"{folder} is a folder, in the place of the cache's file: move it away. {_ELSEWHERE}")
-        for part in parts:
-            part.unlink()
+        """Delete the cache's files, broken or not; raises `DataError` where a folder is in the place of one of them."""
+        self._file.delete(_ELSEWHERE)
         self._broken = False

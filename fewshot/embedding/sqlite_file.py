@@ -9,6 +9,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from episodes.errors import DataError
+
 
 class SqliteFile:
     """The file is made, with its folder and tables, when it is first asked for a connection."""
@@ -67,6 +69,22 @@ class SqliteFile:
         """The file and those that SQLite keeps beside it, as far as they are there."""
         names = (self.path, Path(f"{self.path}-wal"), Path(f"{self.path}-shm"))
         return [part for part in names if part.exists()]
+
+    def delete(self, instead: str) -> None:
+        """Close the connections, and delete the file and those beside it.
+
+        Args:
+            instead: what else may be done where they cannot be deleted, in words.
+
+        Raises:
+            DataError: a folder is in the place of one of them; what it holds is not ours to delete.
+        """
+        self.close()
+        parts = self.parts()
+        for folder in (part for part in parts if part.is_dir()):
+            raise DataError(f"{folder} is a folder, in the place of the cache's file: move it away. {instead}")
+        for part in parts:
+            part.unlink()
 
     def close(self) -> None:
         """Close the connections of every thread; the next call of `connection` opens anew."""
