@@ -42,7 +42,7 @@ class OwnScatter:
 
     trust: Tensor  # (T, 1) in [0, 1], at most the share of classes of which a picture can be left out
     weights: Tensor  # (T, N, D) class means, from the origin, times the precision: that of the mixture as far as it is trusted
-    excess: Tensor  # (T, 1) half the mean squared distance of a picture from its class's true centre
+    excess: Tensor  # (T, 1) half the mean squared distance of a picture from its class's true centre, as sharp as the weights
 
 
 def learners(tasks: TaskBatch) -> Tensor:
