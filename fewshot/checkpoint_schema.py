@@ -198,9 +198,8 @@ def _problem_with_calibration(known: Any, name: str) -> str | None:
         ("thresholds", known["thresholds"]),
         ("costs", known["costs"]),
     ):
-        found = next((surface for surface in surfaces if len(surface) not in TERMS.values()), None)
+        sizes = {len(surfaces[0])} & set(TERMS.values())
+        found = next((surface for surface in surfaces if len(surface) not in sizes), None)
         if found is not None:
-            return (
-                f"{name}.{key} holds {str(found)[:60]}: expected {' or '.join(map(str, TERMS.values()))} coefficients"
-            )
+            return f"{name}.{key} holds {str(found)[:60]}: expected {' or '.join(map(str, TERMS.values()))} coefficients, as many in each"
     return None

@@ -108,6 +108,7 @@ EDITS: dict[str, tuple[str, Any]] = {
     "temperature NaN": ("calibration.prototype.temperature", [float("nan")] * 6), "rates empty": ("calibration.prototype.rates", []),
     "rates falling": ("calibration.prototype.rates", [0.5, 0.1]), "thresholds short": ("calibration.prototype.thresholds", []),
     "thresholds of 7": ("calibration.prototype.thresholds", [[0.0] * 7] * 2),
+    "thresholds of 6 and of 10": ("calibration.prototype.thresholds", [[0.0] * 6, [0.0] * 10]),
     "costs as text": ("calibration.prototype.costs", ["a"]), "ways turned": ("calibration.prototype.ways", [9, 2]),
     "shots of 0": ("calibration.prototype.shots", [0, 5]), "source missing": ("calibration.prototype.source", None),
     "old temperature 0": ("calibration.ridge.temperature", 0), "old temperature below 0": ("calibration.ridge.temperature", -1.0),

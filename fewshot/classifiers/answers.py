@@ -59,14 +59,15 @@ def sizes(answers: Sequence[Answers], degree: int) -> Floats:
     return design([each.ways for each in answers], [each.shots for each in answers])[:, : TERMS[degree]]
 
 
-def fit_surface(values: Floats, answers: Sequence[Answers], degree: int) -> Surface:
-    """Least squares of values (C,) over the sizes of C answers.
+def fit_surfaces(values: Floats, answers: Sequence[Answers], degree: int) -> tuple[Surface, ...]:
+    """L surfaces: least squares of values (C, L) over the sizes of C answers.
 
     A trace of ridge decides where sizes are too few to; more of it holds what is of degree 3, which few sizes tell badly.
     """
     terms = sizes(answers, degree)
     ridge = np.diag([0.0, *[_TRACE] * (TERMS[2] - 1), *[_CUBIC] * (TERMS[degree] - TERMS[2])])
-    return surface_over(np.asarray(np.linalg.solve(terms.T @ terms + ridge, terms.T @ values), np.float64), answers)
+    solved = np.linalg.solve(terms.T @ terms + ridge, terms.T @ values)  # (6 or 10, L)
+    return tuple(surface_over(column, answers) for column in solved.T)
 
 
 def surface_over(coefficients: Floats, answers: Sequence[Answers]) -> Surface:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from episodes.errors import UsageError
-from fewshot.classifiers.surface import Floats, Surface
+from fewshot.classifiers.surface import Floats, Surface, evaluate_all
 
 #: Shares of foreign pictures whose threshold is kept; others lie between.
 RATES = (0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.98)
@@ -74,7 +74,7 @@ class Confidence:
     def _between(self, surfaces: tuple[Surface, ...], rate: float, ways: npt.ArrayLike, shots: npt.ArrayLike) -> Floats:
         """Surfaces at `rate`, between the two nearest of `rates`, over log-odds."""
         self.check_rate(rate)
-        values = np.stack([surface(ways, shots) for surface in surfaces])  # (R, T)
+        values = evaluate_all(surfaces, ways, shots)  # (R, T)
         # Fitted one by one, they may cross where sizes are far from any that were seen; their order is known.
         values = -np.sort(-values, axis=0)
         above = min(int(np.searchsorted(self.rates, rate)), len(self.rates) - 1)

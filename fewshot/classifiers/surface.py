@@ -6,6 +6,7 @@ the dependence is nearly straight, so a few coefficients, fitted on all sizes to
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,16 @@ class Surface:
         terms = design(np.clip(ways, *self.ways), np.clip(shots, *self.shots))
         value: Floats = terms[..., : len(self.coefficients)] @ np.asarray(self.coefficients, dtype=np.float64)
         return value
+
+
+def evaluate_all(surfaces: Sequence[Surface], ways: npt.ArrayLike, shots: npt.ArrayLike) -> Floats:
+    """What L surfaces give that were fitted on the same sizes: (L, T) for T ways and shots, (L,) for two numbers."""
+    known = surfaces[0]
+    ways, shots = np.asarray(ways, dtype=np.float64), np.asarray(shots, dtype=np.float64)
+    terms = design(np.clip(ways, *known.ways), np.clip(shots, *known.shots))
+    coefficients = np.array([each.coefficients for each in surfaces], dtype=np.float64)  # (L, 6) or (L, 10)
+    values: Floats = coefficients @ terms[..., : coefficients.shape[1]].T
+    return values
 
 
 def design(ways: npt.ArrayLike, shots: npt.ArrayLike) -> Floats:

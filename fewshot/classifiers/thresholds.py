@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
-from fewshot.classifiers.answers import Answers, fit_surface
+from fewshot.classifiers.answers import Answers, fit_surfaces
 from fewshot.classifiers.confidence import RATES, log_odds
-from fewshot.classifiers.surface import Floats, Surface
+from fewshot.classifiers.surface import Floats, Surface, evaluate_all
 
 Split = tuple[Sequence[Answers], Sequence[Answers]]
 """Answers on one half of the classes, which set thresholds, and on the other half, which tries them."""
@@ -44,14 +44,12 @@ def measure_thresholds(
     excess = excess_on_other_half(splits, temperatures) if splits else ()
     levels = np.stack([cross_fitted_levels(each.ways, each.shots, excess) for each in answers])  # (C, R)
     thresholds = quantile_surfaces(levels, answers, temperatures)
-    known = [each.known_odds(temperatures) for each in answers]
-    costs = []
-    for surface in thresholds:
-        refused = [
-            (values < surface(each.ways, each.shots)).mean() for values, each in zip(known, answers, strict=True)
-        ]
-        costs.append(fit_surface(log_odds(np.clip(refused, 1e-3, 1 - 1e-3)), answers, 3))
-    return thresholds, tuple(costs)
+    refused = [
+        (each.known_odds(temperatures)[:, None] < evaluate_all(thresholds, each.ways, each.shots)).mean(0)
+        for each in answers
+    ]
+    costs = fit_surfaces(log_odds(np.clip(refused, 1e-3, 1 - 1e-3)), answers, 3)
+    return thresholds, costs
 
 
 def quantile_surfaces(levels: Floats, answers: Sequence[Answers], temperatures: Surface) -> tuple[Surface, ...]:
@@ -59,7 +57,7 @@ def quantile_surfaces(levels: Floats, answers: Sequence[Answers], temperatures: 
     quantiles = [
         np.quantile(each.foreign_odds(temperatures), 1 - row) for each, row in zip(answers, levels, strict=True)
     ]
-    return tuple(fit_surface(column, answers, 3) for column in np.stack(quantiles).T)
+    return fit_surfaces(np.stack(quantiles), answers, 3)
 
 
 def excess_on_other_half(splits: Sequence[Split], temperatures: Surface) -> tuple[Surface, ...]:
@@ -70,14 +68,14 @@ def excess_on_other_half(splits: Sequence[Split], temperatures: Surface) -> tupl
     for fitted, other in splits:
         thresholds = quantile_surfaces(np.tile(levels, (len(fitted), 1)), fitted, temperatures)
         for each in other:
-            needed = np.array([float(surface(each.ways, each.shots)) for surface in thresholds])
+            needed = evaluate_all(thresholds, each.ways, each.shots)
             found.setdefault((each.ways, each.shots), []).append(each.foreign_odds(temperatures)[:, None] >= needed)
             tried[each.ways, each.shots] = each
     reached = [np.concatenate(parts) for parts in found.values()]  # (O, L) each
     # Half a query more that reaches it, and half a one that does not: none of few is no share of 0.
     shares = np.stack([(each.sum(0) + 0.5) / (len(each) + 1) for each in reached])
     excess = log_odds(shares) - log_odds(levels)  # (C, L)
-    return tuple(fit_surface(column, list(tried.values()), 2) for column in excess.T)
+    return fit_surfaces(excess, list(tried.values()), 2)
 
 
 def cross_fitted_levels(ways: float, shots: float, excess: Sequence[Surface]) -> Floats:
@@ -91,5 +89,5 @@ def cross_fitted_levels(ways: float, shots: float, excess: Sequence[Surface]) ->
     if not excess:
         return np.array(RATES)
     levels = log_odds(LEVELS)
-    reached = levels + _OF_A_HALF * np.array([float(surface(ways, shots)) for surface in excess])
+    reached = levels + _OF_A_HALF * evaluate_all(excess, ways, shots)
     return np.asarray(expit(np.interp(log_odds(RATES), np.maximum.accumulate(reached), levels)))

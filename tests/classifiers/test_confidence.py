@@ -28,7 +28,7 @@ from fewshot.classifiers.kinds import Calibration
 from fewshot.classifiers.scoring import FeatureScorer
 from fewshot.classifiers.shipped import FILE, shipped_calibration
 from fewshot.classifiers.statistics import shipped_statistics
-from fewshot.classifiers.surface import Surface
+from fewshot.classifiers.surface import Surface, evaluate_all
 from fewshot.commands.cli import main
 from fewshot.embedding.embed import Embeddings
 from fewshot.training import TrainConfig, train
@@ -133,6 +133,10 @@ def test_a_surface_is_its_formula_within_its_sizes() -> None:
     bent = Surface((1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0), (2, 10), (1, 5))
     cubic = 7 * w**3 + 8 * w * w * s + 9 * w * s * s + 10 * s**3
     assert float(bent(7, 3)) == pytest.approx(float(surface(7, 3)) + cubic)
+    twice = dataclasses.replace(bent, coefficients=tuple(2 * each for each in bent.coefficients))
+    ways, shots = np.array([1, 3, 7, 50]), np.array([0.5, 2, 3, 80])
+    assert evaluate_all([bent, twice], ways, shots) == pytest.approx(np.stack([bent(ways, shots), twice(ways, shots)]))
+    assert evaluate_all([bent, twice], 7, 3) == pytest.approx([bent(7, 3), twice(7, 3)])
 
 
 def test_unequal_shots_count_by_their_harmonic_mean_and_unreadable_pictures_not_at_all() -> None:
