@@ -44,9 +44,7 @@ class Surface:
         Returns:
             As many values.
         """
-        ways, shots = np.asarray(ways, dtype=np.float64), np.asarray(shots, dtype=np.float64)
-        terms = design(np.clip(ways, *self.ways), np.clip(shots, *self.shots))
-        value: Floats = terms[..., : len(self.coefficients)] @ np.asarray(self.coefficients, dtype=np.float64)
+        value: Floats = evaluate_all([self], ways, shots)[0]
         return value
 
 

@@ -81,7 +81,8 @@ class SqliteFile:
         """
         self.close()
         parts = self.parts()
-        for folder in (part for part in parts if part.is_dir()):
+        folder = next((part for part in parts if part.is_dir()), None)
+        if folder is not None:
             raise DataError(f"{folder} is a folder, in the place of the cache's file: move it away. {instead}")
         for part in parts:
             part.unlink()
